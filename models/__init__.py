@@ -1,0 +1,1 @@
+"""Everything a served surrogate is: NumPy, SciPy and ONNX Runtime; never torch."""

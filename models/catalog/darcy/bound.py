@@ -1,0 +1,157 @@
+"""Guaranteed energy-norm bound for Darcy flow by an equilibrated flux.
+
+    |||u − v|||² = ∫ a |∇(u − v)|² ≤ M²,   M = (Σ_K η_K²)^{1/2} + (C_F/√a_min) ‖f + div q‖,
+    η_K = ‖a^{−1/2}(q − a∇v)‖_K,  q ∈ H(div),  C_F = 1/(π√2)
+
+for every v ∈ H¹₀ (Prager & Synge 1947; Repin, "A posteriori estimates for PDEs", 2008, §3.2). u is the continuum
+solution of −div(a∇u) = f, u = 0 on ∂Ω, with a and f constant on the control volume of each node: on cells of half the
+grid spacing both are cellwise constant, so no oscillation term remains. v interpolates the nodal values on those half
+cells; between nodes of different permeability the interpolation is flux-continuous, which removes most of the
+interpolation error of a plain bilinear one. The last term is zero in exact arithmetic (q is equilibrated) and is
+always computed, so a faulty solve can only loosen the bound. Everything is float64.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+from jaxtyping import Float
+
+from models.errors import OutOfRange
+from models.numerics import bilinear, raviart_thomas
+from models.numerics.conjugate_gradients import conjugate_gradient_steps
+from models.numerics.sine_transform import solve_bilinear_neumann, solve_bilinear_nodes
+from models.statements import Statement, nothing
+
+FRIEDRICHS = 1.0 / (np.pi * np.sqrt(2.0))
+TIGHTENING_STEPS = 1
+LOWER_BOUND_STEPS = 1
+
+Nodal = Float[np.ndarray, "x y"]
+
+
+@dataclass(frozen=True)
+class EnergyBound:
+    """`lower` ≤ |||u − v||| ≤ `upper`; `energy` is |||v|||."""
+
+    lower: float
+    upper: float
+    energy: float
+
+    @property
+    def relative(self) -> float | None:
+        """Bound on |||u−v||| / |||u|||, or None when the bound exceeds |||v|||."""
+        return self.upper / (self.energy - self.upper) if self.upper < self.energy else None
+
+
+def control_volumes(nodal: Nodal) -> bilinear.Cells:
+    """Values at (N+1)² nodes as cell values on (2N)² half cells, each of which belongs to one node."""
+    owner = (np.arange(2 * (nodal.shape[0] - 1)) + 1) // 2
+    return np.asarray(nodal[np.ix_(owner, owner)])
+
+
+def interpolate(pressure: Nodal, permeability: Nodal) -> bilinear.Nodes:
+    """v on the half cells: the nodal values, flux-continuous means on edges, least energy at cell centres."""
+    points = 2 * pressure.shape[0] - 1
+    weighted = permeability * pressure
+    fine = np.empty((points, points))
+    fine[::2, ::2] = pressure
+    fine[1::2, ::2] = (weighted[1:] + weighted[:-1]) / (permeability[1:] + permeability[:-1])
+    fine[::2, 1::2] = (weighted[:, 1:] + weighted[:, :-1]) / (permeability[:, 1:] + permeability[:, :-1])
+    side_x, side_y = fine[1::2, ::2], fine[::2, 1::2]
+    total, sum_ = np.zeros((2, points // 2, points // 2))
+    for x in (slice(None, -1), slice(1, None)):
+        for y in (slice(None, -1), slice(1, None)):
+            total += permeability[x, y]
+            sum_ += 2.0 * weighted[x, y] + permeability[x, y] * (side_x[:, y] + side_y[x])
+    fine[1::2, 1::2] = sum_ / (4.0 * total)
+    return fine
+
+
+def _tighten(
+    flux: raviart_thomas.Flux, values: bilinear.Nodes, coefficient: bilinear.Cells, steps: int
+) -> raviart_thomas.Flux:
+    resistance = 1.0 / coefficient
+    load = raviart_thomas.curl_load(flux, values, coefficient)
+    iterates = conjugate_gradient_steps(
+        lambda stream: bilinear.apply_stiffness(stream, resistance),
+        solve_bilinear_neumann,
+        load,
+        np.zeros_like(load),
+    )
+    for step in islice(iterates, steps - 1, steps):
+        return raviart_thomas.add_curl(flux, step.values)
+    return flux
+
+
+def _error_reductions(
+    values: bilinear.Nodes, coefficient: bilinear.Cells, source: bilinear.Cells
+) -> Iterator[float]:
+    """α_k ρ_k of conjugate gradients on the half cells, started from v: each is energy that v certainly misses."""
+
+    def apply(inner: np.ndarray) -> np.ndarray:
+        return bilinear.apply_stiffness(np.pad(inner, 1), coefficient)[1:-1, 1:-1]
+
+    residual = (bilinear.cell_load(source) - bilinear.apply_stiffness(values, coefficient))[1:-1, 1:-1]
+    steps = conjugate_gradient_steps(apply, solve_bilinear_nodes, residual, np.zeros_like(residual))
+    return (step.energy_drop for step in steps)
+
+
+def energy_bound(
+    pressure: Nodal,
+    permeability: Nodal,
+    source: Nodal | float = 1.0,
+    tightening_steps: int = TIGHTENING_STEPS,
+    lower_bound_steps: int = LOWER_BOUND_STEPS,
+) -> EnergyBound:
+    """Two-sided bound for nodal `pressure`, zero on the boundary; valid for any number of steps.
+
+    Raises OutOfRange when the boundary values are not zero or the permeability is not positive: the theorem needs both.
+    """
+    if np.any(pressure[[0, -1]]) or np.any(pressure[:, [0, -1]]):
+        raise OutOfRange("pressure", "exactly zero on the boundary", "other boundary values")
+    if not np.all(permeability > 0.0):
+        raise OutOfRange("permeability", "positive", f"minimum {np.min(permeability):g}")
+    nodal = np.asarray(permeability, dtype=np.float64)
+    coefficient = control_volumes(nodal)
+    load = control_volumes(np.broadcast_to(np.asarray(source, dtype=np.float64), nodal.shape))
+    values = interpolate(np.asarray(pressure, dtype=np.float64), nodal)
+    flux = raviart_thomas.equilibrate(raviart_thomas.harmonic_flux(values, coefficient), load)
+    if tightening_steps:
+        flux = _tighten(flux, values, coefficient, tightening_steps)
+    width = 1.0 / coefficient.shape[0]
+    constitutive = float(np.sqrt(raviart_thomas.constitutive_error_squared(flux, values, coefficient).sum()))
+    imbalance = width * float(np.linalg.norm(load + flux.divergence(width)))
+    upper = constitutive + FRIEDRICHS / float(np.sqrt(nodal.min())) * imbalance
+    drops = islice(_error_reductions(values, coefficient, load), lower_bound_steps)
+    energy = float(np.sqrt(bilinear.energy_squared(values, coefficient)))
+    return EnergyBound(float(np.sqrt(sum(drops))), upper, energy)
+
+
+def statements(inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> tuple[Statement, ...]:
+    """The guaranteed statements about one answer: energy norm, relative energy norm, L2 norm."""
+    permeability = inputs["permeability"]
+    result = energy_bound(outputs["pressure"], permeability)
+    cells = permeability.shape[0] - 1
+    truth = f"continuum, permeability constant on the control volume (side 1/{cells}) of each node"
+    interpolated = "between nodes the answer is the flux-continuous interpolation of its nodal values"
+    energy = Statement(
+        "pressure", "energy", result.upper, "guaranteed", None, truth,
+        ("boundary values exact", interpolated), lower=result.lower,
+    )  # fmt: skip
+    l2 = Statement(
+        "pressure", "l2", FRIEDRICHS / float(np.sqrt(permeability.min())) * result.upper, "guaranteed",
+        None, truth, ("energy bound times the Friedrichs constant 1/(π√(2 a_min))", interpolated),
+    )  # fmt: skip
+    if result.relative is None:
+        reason = "the bound exceeds the energy of the answer itself"
+        return energy, replace(nothing("pressure", "energy", truth, reason), relative=True), l2
+    relative = replace(energy, value=result.relative, relative=True, lower=None)
+    return energy, relative, l2
+
+
+def relative_bound(inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> float:
+    """M(v)/|||v|||, a validity feature that sees input and answer together; no lower bound is computed."""
+    result = energy_bound(outputs["pressure"], inputs["permeability"], lower_bound_steps=0)
+    return result.upper / result.energy

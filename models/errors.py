@@ -1,0 +1,136 @@
+"""Every error of the domain; knows nothing of HTTP.
+
+SurrogateError
+├── InvalidInput                a request that cannot be used as it is
+│   ├── UnknownField
+│   ├── MissingField
+│   ├── WrongShape
+│   ├── WrongType
+│   ├── NotFinite
+│   ├── OutOfRange
+│   ├── MalformedArray
+│   ├── UnsupportedLevel
+│   ├── UnknownOption
+│   └── TooLarge
+├── UnknownModel
+├── UnknownVersion
+├── NotOffered                  the model has no such explanation, solver or bound
+└── BrokenBundle                files that are not what their manifest says
+
+Each carries `field` (public name, or None), `expected`, `got` and `remedy`.
+"""
+
+from collections.abc import Iterable
+
+
+class SurrogateError(Exception):
+    """Root: says what was expected, what came and the remedy."""
+
+    def __init__(self, expected: str, got: str, remedy: str, field: str | None = None) -> None:
+        self.expected, self.got, self.remedy, self.field = expected, got, remedy, field
+        super().__init__(f"Expected {expected}, got {got}. {remedy}")
+
+
+class InvalidInput(SurrogateError):
+    """A request that cannot be used as it is."""
+
+
+class UnknownField(InvalidInput):
+    """A field the model does not have."""
+
+    def __init__(self, field: str, known: Iterable[str]) -> None:
+        super().__init__(f"one of the fields {', '.join(known)}", f"'{field}'", "Remove or rename the field.", field)
+
+
+class MissingField(InvalidInput):
+    """A required field is absent."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(f"the field '{field}'", "nothing", "Add it; GET …/example returns a valid body.", field)
+
+
+class WrongShape(InvalidInput):
+    """Wrong rank, wrong size, or rows of unequal length."""
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        super().__init__(expected, got, "Send the shape given in the model's description.", field)
+
+
+class WrongType(InvalidInput):
+    """Something that is not a number where a number must be, or an unsupported dtype."""
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        super().__init__(expected, got, "Send numbers of the stated type.", field)
+
+
+class NotFinite(InvalidInput):
+    """NaN or infinity."""
+
+    def __init__(self, field: str, count: int, first: str) -> None:
+        super().__init__("finite numbers", f"{count} not finite, first at {first}", "Fill or drop them.", field)
+
+
+class OutOfRange(InvalidInput):
+    """A value outside its declared range."""
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        super().__init__(
+            f"{field} {expected}", got, "Correct the values, or choose a model with a wider range.", field
+        )
+
+
+class MalformedArray(InvalidInput):
+    """Base64, NPY or JSON data that cannot be read as an array."""
+
+    def __init__(self, field: str, expected: str, got: str, remedy: str = "Encode the array again.") -> None:
+        super().__init__(expected, got, remedy, field)
+
+
+class UnsupportedLevel(InvalidInput):
+    """A coverage level outside (0, 1) or beyond the calibration size."""
+
+    def __init__(self, expected: str, got: str, remedy: str) -> None:
+        super().__init__(expected, got, remedy, "level")
+
+
+class UnknownOption(InvalidInput):
+    """An option, or a value of one, that does not exist."""
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        super().__init__(expected, got, "See the API documentation for the options.", field)
+
+
+class TooLarge(InvalidInput):
+    """More data than the limit; found before memory is taken."""
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        super().__init__(expected, got, "Split the request.", field)
+
+
+class UnknownModel(SurrogateError):
+    """No model of that name."""
+
+    def __init__(self, name: str, known: Iterable[str]) -> None:
+        listed = ", ".join(known) or "none"
+        super().__init__(f"a model among: {listed}", f"'{name}'", "GET /v1/models lists what is served.", "name")
+
+
+class UnknownVersion(SurrogateError):
+    """The model has no such version."""
+
+    def __init__(self, name: str, version: str, known: Iterable[str]) -> None:
+        super().__init__(f"a version of {name} among: {', '.join(known)}", f"'{version}'", "Choose one.", "version")
+
+
+class NotOffered(SurrogateError):
+    """The model does not offer what was asked."""
+
+    def __init__(self, what: str, offered: str) -> None:
+        super().__init__(offered, what, "GET /v1/models/{name} lists what is on offer.")
+
+
+class BrokenBundle(SurrogateError):
+    """Files that are not what their manifest says."""
+
+    def __init__(self, file: str, expected: str, got: str) -> None:
+        super().__init__(f"{file}: {expected}", got, "Restore the bundle from its source; it was not loaded.", file)

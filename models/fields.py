@@ -1,0 +1,92 @@
+"""Fields, axes, units and valid ranges: the vocabulary shared by manifests, schemas and checks."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from jaxtyping import Float
+
+from models.errors import MissingField, NotFinite, OutOfRange, UnknownField, WrongShape
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A uniform axis: `points` nodes from `start` to `stop` inclusive."""
+
+    name: str
+    units: str
+    points: int
+    start: float
+    stop: float
+
+    @property
+    def coordinates(self) -> Float[np.ndarray, " node"]:
+        """Node positions."""
+        return np.linspace(self.start, self.stop, self.points)
+
+
+@dataclass(frozen=True)
+class Field:
+    """A named quantity on axes; `minimum` and `maximum` are what is accepted, not what was trained on."""
+
+    name: str
+    symbol: str
+    units: str
+    description: str
+    axes: tuple[Axis, ...]
+    minimum: float | None = None
+    maximum: float | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Points along each axis."""
+        return tuple(axis.points for axis in self.axes)
+
+    @property
+    def range_text(self) -> str:
+        """The accepted range in words, with its unit."""
+        unit = "" if self.units == "1" else f" {self.units}"
+        if self.minimum is None and self.maximum is None:
+            return "any finite value"
+        low = "-inf" if self.minimum is None else f"{self.minimum:g}"
+        high = "inf" if self.maximum is None else f"{self.maximum:g}"
+        return f"in [{low}, {high}]{unit}"
+
+    @classmethod
+    def from_document(cls, document: Mapping[str, Any]) -> Self:
+        """Read from a manifest."""
+        axes = tuple(Axis(**axis) for axis in document["axes"])
+        return cls(**{**document, "axes": axes})
+
+
+def check_values(field: Field, values: np.ndarray) -> None:
+    """Raise unless (batch, *axes) `values` have the field's shape, are finite and inside its range.
+
+    Raises WrongShape, NotFinite, OutOfRange.
+    """
+    if values.shape[1:] != field.shape or values.ndim != len(field.shape) + 1:
+        names = ", ".join(axis.name for axis in field.axes)
+        raise WrongShape(field.name, f"shape {field.shape} ({names}), batch axis optional", f"{values.shape}")
+    bad = ~np.isfinite(values)
+    if bad.any():
+        raise NotFinite(field.name, int(bad.sum()), str(tuple(int(i) for i in np.argwhere(bad)[0])))
+    low, high = float(values.min()), float(values.max())
+    if (field.minimum is not None and low < field.minimum) or (
+        field.maximum is not None and high > field.maximum
+    ):
+        raise OutOfRange(field.name, field.range_text, f"values from {low:g} to {high:g}")
+
+
+def check_names(fields: tuple[Field, ...], given: Mapping[str, object]) -> None:
+    """Raise unless `given` has exactly the names of `fields`.
+
+    Raises UnknownField, MissingField.
+    """
+    known = [field.name for field in fields]
+    for name in given:
+        if name not in known:
+            raise UnknownField(str(name), known)
+    for name in known:
+        if name not in given:
+            raise MissingField(name)

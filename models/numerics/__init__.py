@@ -1,0 +1,1 @@
+"""Numerics shared by physical models, one module per mathematical idea."""

@@ -1,0 +1,92 @@
+"""What a catalogue entry declares: equation, fields, sampler, solvers, bound, cases and recipes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from models.fields import Field
+from models.statements import Statement
+
+Arrays = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Split:
+    """A stream of samples: disjoint splits have different seeds."""
+
+    seed: int
+    count: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run; every number that decides its result."""
+
+    points: int
+    splits: Mapping[str, Split]
+    unlabelled: Split
+    principal_components: int
+    architecture: str
+    settings: Mapping[str, int | float]
+    members: int
+    epochs: int
+    batch: int
+    seed: int = 0
+    muon_rate: float = 0.01
+    adam_rate: float = 3e-3
+    weight_decay: float = 1e-5
+    gradient_weight: float = 0.5
+    scale_weight: float = 1e-3
+    warm_up: float = 0.1
+    full_precision_share: float = 0.2
+    band_smoothing: float = 1.0
+    band_floor: float = 0.1
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Case:
+    """Trust material: inputs with a known answer, its tolerance, the reason for it and its source."""
+
+    name: str
+    solve: Callable[[int], np.ndarray]
+    exact: Callable[[int], np.ndarray]
+    points: tuple[int, ...]
+    tolerance: float
+    order: float | None
+    source: str
+
+
+@dataclass(frozen=True)
+class PhysicalModel:
+    """A catalogue entry. Functions take and return one sample, without a batch axis.
+
+    draw(seed, index, points, family) gives inputs; pair(seed, index, points) gives inputs and truth;
+    solve(inputs) is the fallback on the served grid; statements(inputs, outputs, truth) are the guaranteed ones;
+    solver_gradient(inputs, weights) is ∂(weights·u)/∂inputs by the solver's own adjoint.
+    """
+
+    name: str
+    title: str
+    domain: Literal["pde", "environment", "imaging"]
+    time: Literal["steady", "forecast"]
+    equation: str
+    description: str
+    licence: str
+    truth: str
+    inputs: Callable[[int], tuple[Field, ...]]
+    outputs: Callable[[int], tuple[Field, ...]]
+    families: tuple[str, ...]
+    training_family: str
+    exact_boundary: int
+    draw: Callable[[int, int, int, str], Arrays]
+    pair: Callable[[int, int, int, str], tuple[Arrays, Arrays]]
+    solve: Callable[[Arrays], Arrays]
+    residual: Callable[[Arrays, Arrays], np.ndarray]
+    statements: Callable[[Arrays, Arrays], tuple[Statement, ...]]
+    relative_bound: Callable[[Arrays, Arrays], float]
+    solver_gradient: Callable[[Arrays, str, np.ndarray], Arrays]
+    cases: tuple[Case, ...]
+    recipes: Mapping[str, Recipe]

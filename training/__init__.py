@@ -1,0 +1,1 @@
+"""Offline training with torch: sample, fit, export, calibrate, report, build."""

@@ -1,0 +1,6 @@
+"""python -m training — sample | fit | export | calibrate | report | build (all of them in turn) | package."""
+
+from training.command_line import main
+
+if __name__ == "__main__":
+    main()
