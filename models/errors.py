@@ -74,9 +74,7 @@ class OutOfRange(InvalidInput):
     """A value outside its declared range."""
 
     def __init__(self, field: str, expected: str, got: str) -> None:
-        super().__init__(
-            f"{field} {expected}", got, "Correct the values, or choose a model with a wider range.", field
-        )
+        super().__init__(f"{field} {expected}", got, "Correct the values, or choose a model with a wider range.", field)
 
 
 class MalformedArray(InvalidInput):

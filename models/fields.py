@@ -72,9 +72,7 @@ def check_values(field: Field, values: np.ndarray) -> None:
     if bad.any():
         raise NotFinite(field.name, int(bad.sum()), str(tuple(int(i) for i in np.argwhere(bad)[0])))
     low, high = float(values.min()), float(values.max())
-    if (field.minimum is not None and low < field.minimum) or (
-        field.maximum is not None and high > field.maximum
-    ):
+    if (field.minimum is not None and low < field.minimum) or (field.maximum is not None and high > field.maximum):
         raise OutOfRange(field.name, field.range_text, f"values from {low:g} to {high:g}")
 
 

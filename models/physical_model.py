@@ -60,12 +60,28 @@ class Case:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """A guaranteed bound held against a much finer reference.
+
+    `error_floor` certainly does not exceed the true error; `error` is its best estimate; `size` is the answer's norm.
+    """
+
+    upper: float
+    lower: float
+    error_floor: float
+    error: float
+    size: float
+
+
+@dataclass(frozen=True)
 class PhysicalModel:
     """A catalogue entry. Functions take and return one sample, without a batch axis.
 
-    draw(seed, index, points, family) gives inputs; pair(seed, index, points) gives inputs and truth;
-    solve(inputs) is the fallback on the served grid; statements(inputs, outputs, truth) are the guaranteed ones;
-    solver_gradient(inputs, weights) is ∂(weights·u)/∂inputs by the solver's own adjoint.
+    draw(seed, index, points, family) gives inputs, fine_inputs the same before coarsening, pair inputs and truth;
+    solve(inputs) is the fallback on the served grid; statements(inputs, outputs) are the guaranteed ones;
+    audit holds the bound against a finer reference; solver_gradient(inputs, field, weights) is ∂(weights·u)/∂inputs
+    by the solver's own adjoint; baselines(fine inputs) are classical methods, each returning served-grid values;
+    `baseline` is the reference input of explanations; `published` holds errors from the literature.
     """
 
     name: str
@@ -79,6 +95,8 @@ class PhysicalModel:
     inputs: Callable[[int], tuple[Field, ...]]
     outputs: Callable[[int], tuple[Field, ...]]
     families: tuple[str, ...]
+    baseline: float
+    published: Mapping[str, float]
     training_family: str
     exact_boundary: int
     draw: Callable[[int, int, int, str], Arrays]
@@ -87,6 +105,9 @@ class PhysicalModel:
     residual: Callable[[Arrays, Arrays], np.ndarray]
     statements: Callable[[Arrays, Arrays], tuple[Statement, ...]]
     relative_bound: Callable[[Arrays, Arrays], float]
+    audit: Callable[[Arrays, Arrays], Audit]
     solver_gradient: Callable[[Arrays, str, np.ndarray], Arrays]
+    baselines: Callable[[Arrays], Mapping[str, Callable[[], np.ndarray]]]
+    fine_inputs: Callable[[int, int, int, str], Arrays]
     cases: tuple[Case, ...]
     recipes: Mapping[str, Recipe]

@@ -12,9 +12,7 @@ Result = TypeVar("Result")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
-def run(
-    function: Callable[[Task], Result], tasks: Iterable[Task], scheduler: str | None = None
-) -> Iterator[Result]:
+def run(function: Callable[[Task], Result], tasks: Iterable[Task], scheduler: str | None = None) -> Iterator[Result]:
     """Yield results as they complete. One worker process per core unless `scheduler` is given."""
     tasks = list(tasks)
     if scheduler is not None:

@@ -45,9 +45,7 @@ def make_block(block: Block) -> str:
     for index in range(block.first, block.first + block.count):
         if block.labelled:
             inputs, outputs = model.pair(block.seed, index, block.points, model.training_family)
-            rows.append(
-                {f"input.{k}": v for k, v in inputs.items()} | {f"output.{k}": v for k, v in outputs.items()}
-            )
+            rows.append({f"input.{k}": v for k, v in inputs.items()} | {f"output.{k}": v for k, v in outputs.items()})
         else:
             drawn = model.draw(block.seed, index, block.points, model.training_family)
             rows.append({f"input.{k}": v for k, v in drawn.items()})
@@ -72,15 +70,22 @@ def sample(model: PhysicalModel, recipe: Recipe, folder: Path, scheduler: str | 
     seeds = [split.seed for split in recipe.splits.values()] + [recipe.unlabelled.seed]
     if len(set(seeds)) != len(seeds):
         raise ValueError(f"Expected a different seed for every split, got {seeds}. Change the recipe.")
+    _check_plan(recipe, folder / "plan.json")
     blocks = list(_blocks(model, recipe, folder))
     missing = [block for block in blocks if not Path(block.path).exists()]
-    (folder / "splits.json").write_text(
-        json.dumps({name: vars(split) for name, split in recipe.splits.items()}, indent=1)
-    )
     if missing:
         done = cluster.run(make_block, missing, scheduler)
         for _ in tqdm(done, total=len(missing), desc=f"sample {model.name}", unit="block"):
             pass
+
+
+def _check_plan(recipe: Recipe, path: Path) -> None:
+    """Shards on disk must come from this recipe, or samples of two recipes would be mixed silently."""
+    plan = {"points": recipe.points, "unlabelled": vars(recipe.unlabelled)}
+    plan |= {name: vars(split) for name, split in recipe.splits.items()}
+    if path.exists() and json.loads(path.read_text(encoding="utf-8")) != plan:
+        raise ValueError(f"Expected samples of this recipe in {path.parent}, got another's. Remove the folder.")
+    path.write_text(json.dumps(plan, indent=1), encoding="utf-8")
 
 
 def load(folder: Path, split: str) -> tuple[Arrays, Arrays]:

@@ -146,7 +146,7 @@ class Run:
         self.epoch, self.seconds = state["epoch"], state["seconds"]
 
 
-def _batches(run: Run, prepared: Prepared) -> list[list[Tensor]]:
+def _batches(run: Run) -> list[list[Tensor]]:
     """Per member, an own order of the samples; returned as steps × members of indices."""
     orders = [torch.randperm(run.samples, generator=run.generator) for _ in range(run.recipe.members)]
     size = run.recipe.batch
@@ -192,7 +192,7 @@ def train_epoch(run: Run, prepared: Prepared, fast: bool) -> float:
     """One pass over the samples; returns the mean loss."""
     started, total = time.perf_counter(), 0.0
     run.network.train()
-    plan = _batches(run, prepared)
+    plan = _batches(run)
     bar = tqdm(plan, desc=f"epoch {run.epoch + 1}/{run.recipe.epochs}", leave=False)
     for step, members in enumerate(bar):
         progress = run.progress(step)

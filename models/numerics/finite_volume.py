@@ -40,7 +40,7 @@ class FivePoint:
         result[:-1] -= self.along_x[1:-1] * values[1:]
         result[:, 1:] -= self.along_y[:, 1:-1] * values[:, :-1]
         result[:, :-1] -= self.along_y[:, 1:-1] * values[:, 1:]
-        return result
+        return np.asarray(result)
 
 
 def assemble(coefficient: Float[np.ndarray, "x y"], face_mean: FaceMean) -> FivePoint:

@@ -20,12 +20,12 @@ class Flux:
     along_y: Float[np.ndarray, "cell_x face_y"]
 
     def divergence(self, width: float) -> bilinear.Cells:
-        """div q on each cell."""
+        """Div q on each cell."""
         return np.asarray((np.diff(self.along_x, axis=0) + np.diff(self.along_y, axis=1)) / width)
 
 
 def harmonic_flux(values: bilinear.Nodes, coefficient: bilinear.Cells) -> Flux:
-    """a ∇v averaged onto faces: X = (∂ₓv_left + ∂ₓv_right)/(1/a_left + 1/a_right), one-sided at the boundary."""
+    """A ∇v averaged onto faces: X = (∂ₓv_left + ∂ₓv_right)/(1/a_left + 1/a_right), one-sided at the boundary."""
     cells = coefficient.shape[0]
     resistance = 1.0 / coefficient
     along_x, along_y = np.diff(values, axis=0), np.diff(values, axis=1)
@@ -55,16 +55,12 @@ def equilibrate(flux: Flux, source: bilinear.Cells) -> Flux:
 
 
 def add_curl(flux: Flux, stream: bilinear.Nodes) -> Flux:
-    """q + (∂_yψ, −∂ₓψ), ψ ∈ Q1: the divergence does not change."""
+    """Q + (∂_yψ, −∂ₓψ), ψ ∈ Q1: the divergence does not change."""
     cells = stream.shape[0] - 1
-    return Flux(
-        flux.along_x + cells * np.diff(stream, axis=1), flux.along_y - cells * np.diff(stream, axis=0)
-    )
+    return Flux(flux.along_x + cells * np.diff(stream, axis=1), flux.along_y - cells * np.diff(stream, axis=0))
 
 
-def constitutive_error_squared(
-    flux: Flux, values: bilinear.Nodes, coefficient: bilinear.Cells
-) -> bilinear.Cells:
+def constitutive_error_squared(flux: Flux, values: bilinear.Nodes, coefficient: bilinear.Cells) -> bilinear.Cells:
     """η_K² = ‖a^{−1/2}(q − a∇v)‖²_K, written as a sum of squares so that nothing cancels.
 
     On a cell q_x − a∂ₓv = (mean) + (linear in x) − (linear in y): mean² + Δq²/12 + a²Δd²/12, likewise in y.
@@ -76,9 +72,7 @@ def constitutive_error_squared(
     mean_x -= 0.5 * coefficient * (along_x[:, 1:] + along_x[:, :-1])
     mean_y = 0.5 * width * (flux.along_y[:, 1:] + flux.along_y[:, :-1])
     mean_y -= 0.5 * coefficient * (along_y[1:] + along_y[:-1])
-    varying = np.square(width * np.diff(flux.along_x, axis=0)) + np.square(
-        width * np.diff(flux.along_y, axis=1)
-    )
+    varying = np.square(width * np.diff(flux.along_x, axis=0)) + np.square(width * np.diff(flux.along_y, axis=1))
     twist = coefficient * np.diff(along_x, axis=1)  # mixed difference, the same along both axes
     varying += 2.0 * np.square(twist)
     return np.asarray((np.square(mean_x) + np.square(mean_y) + varying / 12.0) / coefficient)

@@ -8,7 +8,7 @@ from functools import lru_cache
 
 import numpy as np
 from jaxtyping import Float
-from scipy.fft import dctn, dstn, idctn, idstn
+from scipy.fft import dctn, dstn, idstn
 
 
 def second_difference_eigenvalues(cells: int, modes: np.ndarray) -> Float[np.ndarray, " mode"]:

@@ -116,9 +116,7 @@ class PreconditionedFNO(nn.Module):
         s = self.settings
         reach = s.patch // 2
         padded = nn.functional.pad(logarithm, (reach,) * 4)
-        patches = [
-            padded[:, i : i + s.points, j : j + s.points] for i in range(s.patch) for j in range(s.patch)
-        ]
+        patches = [padded[:, i : i + s.points, j : j + s.points] for i in range(s.patch) for j in range(s.patch)]
         scaled = solved / 0.05
         around = nn.functional.pad(scaled, (1, 1, 1, 1))
         slopes = (s.points - 1) / 8.0

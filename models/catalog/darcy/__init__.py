@@ -1,18 +1,21 @@
 """Darcy flow: −∇·(a∇u) = 1 on the unit square, u = 0 on the boundary."""
 
-from models.catalog.darcy import bound, cases, recipe, reference, sampler, spec
+from models.catalog.darcy import baselines, bound, cases, recipe, reference, sampler, spec
 from models.physical_model import Arrays, PhysicalModel
 
 STRIDE = 5
 
 
+def _fine(seed: int, index: int, points: int, family: str) -> Arrays:
+    return {"permeability": sampler.draw(seed, index, STRIDE * (points - 1) + 1, family)}
+
+
 def _draw(seed: int, index: int, points: int, family: str) -> Arrays:
-    fine = sampler.draw(seed, index, STRIDE * (points - 1) + 1, family)
-    return {"permeability": fine[::STRIDE, ::STRIDE]}
+    return {"permeability": _fine(seed, index, points, family)["permeability"][::STRIDE, ::STRIDE]}
 
 
 def _pair(seed: int, index: int, points: int, family: str) -> tuple[Arrays, Arrays]:
-    fine = sampler.draw(seed, index, STRIDE * (points - 1) + 1, family)
+    fine = _fine(seed, index, points, family)["permeability"]
     pressure = reference.solve(fine, face_mean="arithmetic")
     return {"permeability": fine[::STRIDE, ::STRIDE]}, {"pressure": pressure[::STRIDE, ::STRIDE]}
 
@@ -30,6 +33,12 @@ physical_model = PhysicalModel(
     outputs=spec.outputs,
     families=tuple(sampler.FAMILIES),
     training_family="two_phase",
+    baseline=6.0,
+    published={
+        "FNO (arXiv 2010.08895)": 0.0108,
+        "Transolver (2402.02366)": 0.0057,
+        "Transolver++ (2502.02414)": 0.0049,
+    },
     exact_boundary=1,
     draw=_draw,
     pair=_pair,
@@ -37,7 +46,10 @@ physical_model = PhysicalModel(
     residual=lambda inputs, outputs: reference.residual(inputs["permeability"], outputs["pressure"]),
     statements=bound.statements,
     relative_bound=bound.relative_bound,
+    audit=bound.audit,
     solver_gradient=reference.gradient,
+    baselines=baselines.methods,
+    fine_inputs=_fine,
     cases=cases.CASES,
     recipes=recipe.RECIPES,
 )

@@ -46,16 +46,14 @@ def residual(
     source: Float[np.ndarray, "x y"] | float = 1.0,
     face_mean: FaceMean = "geometric",
 ) -> Float[np.ndarray, "x y"]:
-    """f + div_h(a ∇_h u) on interior nodes: what is left when `pressure` is put into the scheme."""
+    """F + div_h(a ∇_h u) on interior nodes: what is left when `pressure` is put into the scheme."""
     cells = permeability.shape[0] - 1
     values = np.broadcast_to(np.asarray(source, dtype=float), permeability.shape)[1:-1, 1:-1]
     applied = assemble(permeability, face_mean).apply(pressure[1:-1, 1:-1]) * cells**2
     return np.asarray(values - applied)
 
 
-def gradient(
-    inputs: dict[str, np.ndarray], field: str, weights: Float[np.ndarray, "x y"]
-) -> dict[str, np.ndarray]:
+def gradient(inputs: dict[str, np.ndarray], field: str, weights: Float[np.ndarray, "x y"]) -> dict[str, np.ndarray]:
     """∂(Σ w u)/∂a of the fallback scheme by its adjoint: A λ = w, and −λᵀ(∂A/∂a)u over the faces.
 
     A is symmetric, so the adjoint costs one more solve with the same matrix. Raises KeyError for another `field`.

@@ -20,20 +20,20 @@ HIGH, LOW = 12.0, 3.0
 
 def two_phase(generator: np.random.Generator, points: int) -> Permeability:
     """The training law: a ∈ {3, 12}, α = 2, τ = 3."""
-    return np.where(neumann_field(generator, points, 2.0, 3.0) >= 0.0, HIGH, LOW)
+    return np.asarray(np.where(neumann_field(generator, points, 2.0, 3.0) >= 0.0, HIGH, LOW))
 
 
 def high_contrast(generator: np.random.Generator, points: int) -> Permeability:
     """Two phases, ratio log-uniform in [4, 300], geometric mean 6 as in training."""
     field = neumann_field(generator, points, 2.0, 3.0)
     root = np.sqrt(np.exp(generator.uniform(np.log(4.0), np.log(300.0))))
-    return np.where(field >= 0.0, 6.0 * root, 6.0 / root)
+    return np.asarray(np.where(field >= 0.0, 6.0 * root, 6.0 / root))
 
 
 def contrast_300(generator: np.random.Generator, points: int) -> Permeability:
     """Two phases at a ratio of exactly 300, geometric mean 6."""
     root = np.sqrt(300.0)
-    return np.where(neumann_field(generator, points, 2.0, 3.0) >= 0.0, 6.0 * root, 6.0 / root)
+    return np.asarray(np.where(neumann_field(generator, points, 2.0, 3.0) >= 0.0, 6.0 * root, 6.0 / root))
 
 
 def log_normal(generator: np.random.Generator, points: int) -> Permeability:
@@ -46,7 +46,7 @@ def log_normal(generator: np.random.Generator, points: int) -> Permeability:
 
 def short_scale(generator: np.random.Generator, points: int) -> Permeability:
     """The training values with a shorter correlation length, τ = 7."""
-    return np.where(neumann_field(generator, points, 2.0, 7.0) >= 0.0, HIGH, LOW)
+    return np.asarray(np.where(neumann_field(generator, points, 2.0, 7.0) >= 0.0, HIGH, LOW))
 
 
 def inclusion(generator: np.random.Generator, points: int) -> Permeability:
@@ -54,7 +54,7 @@ def inclusion(generator: np.random.Generator, points: int) -> Permeability:
     nodes = np.linspace(0.0, 1.0, points)
     centre, radius = generator.uniform(0.3, 0.7, size=2), generator.uniform(0.1, 0.25)
     inside = (nodes[:, None] - centre[0]) ** 2 + (nodes[None, :] - centre[1]) ** 2 <= radius**2
-    return np.where(inside, HIGH, LOW)
+    return np.asarray(np.where(inside, HIGH, LOW))
 
 
 def rotated_checkerboard(generator: np.random.Generator, points: int) -> Permeability:
@@ -63,7 +63,7 @@ def rotated_checkerboard(generator: np.random.Generator, points: int) -> Permeab
     angle, squares = generator.uniform(0.0, np.pi / 2), generator.uniform(3.0, 6.0)
     along = squares * (np.cos(angle) * nodes[:, None] + np.sin(angle) * nodes[None, :])
     across = squares * (np.cos(angle) * nodes[None, :] - np.sin(angle) * nodes[:, None])
-    return np.where((np.floor(along) + np.floor(across)) % 2 == 0, HIGH, LOW)
+    return np.asarray(np.where((np.floor(along) + np.floor(across)) % 2 == 0, HIGH, LOW))
 
 
 FAMILIES: dict[str, Callable[[np.random.Generator, int], Permeability]] = {

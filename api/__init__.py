@@ -1,0 +1,1 @@
+"""The HTTP service: knows HTTP, nothing of physics."""

@@ -1,0 +1,128 @@
+"""JSON: nested lists or base64 buffers in, the same out."""
+
+import base64
+import binascii
+import math
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import orjson
+
+from models.errors import MalformedArray, TooLarge, WrongShape, WrongType
+from models.fields import Field
+
+MEDIA_TYPE = "application/json"
+DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
+Encoding = Literal["json", "base64"]
+
+
+def dump(document: Any) -> bytes:
+    """Serialise; NumPy arrays become nested lists, NaN becomes null."""
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def encode_array(values: np.ndarray, encoding: Encoding) -> Any:
+    """One array as nested lists or as a little-endian, row-major base64 buffer."""
+    contiguous = np.ascontiguousarray(values)
+    if encoding == "json":
+        return contiguous
+    little = np.ascontiguousarray(contiguous, dtype=contiguous.dtype.newbyteorder("<"))
+    buffer = base64.b64encode(little.tobytes()).decode("ascii")
+    return {
+        "shape": list(values.shape),
+        "dtype": str(contiguous.dtype),
+        "data": {"buffer": buffer, "encoding": "base64"},
+    }
+
+
+def decode_array(field: Field, name: str, value: Any, max_batch: int) -> tuple[np.ndarray, bool]:
+    """(array with a leading batch axis, whether the client sent one); shape is checked before memory is taken.
+
+    Raises WrongShape, WrongType, MalformedArray, TooLarge, NotFinite never (values are checked later).
+    """
+    if isinstance(value, Mapping):
+        return _from_buffer(field, name, value, max_batch)
+    if isinstance(value, list):
+        return _from_lists(field, name, value, max_batch)
+    raise WrongType(name, "a nested list of numbers or a base64 array", _kind(value))
+
+
+def check_shape(field: Field, name: str, shape: tuple[int, ...], max_batch: int) -> bool:
+    """Whether `shape` has a batch axis.
+
+    Raises WrongShape, TooLarge.
+    """
+    batched = len(shape) == len(field.shape) + 1
+    expected = f"shape {field.shape}, or (batch, {', '.join(map(str, field.shape))})"
+    if (shape[1:] if batched else shape) != field.shape:
+        raise WrongShape(name, expected, f"shape {shape}")
+    if batched and shape[0] == 0:
+        raise WrongShape(name, "at least one sample", "an empty batch")
+    if batched and shape[0] > max_batch:
+        raise TooLarge(name, f"at most {max_batch} samples", f"{shape[0]}")
+    return batched
+
+
+def _kind(value: Any) -> str:
+    names = {type(None): "null", bool: "a boolean", str: "a string", dict: "an object", list: "a list"}
+    return names.get(type(value), f"the number {value}")
+
+
+def _nested_shape(value: Any, limit: int) -> tuple[int, ...]:
+    shape: list[int] = []
+    while isinstance(value, list) and len(shape) < limit:
+        shape.append(len(value))
+        value = value[0] if value else None
+    return tuple(shape)
+
+
+def _from_lists(field: Field, name: str, value: list[Any], max_batch: int) -> tuple[np.ndarray, bool]:
+    batched = check_shape(field, name, _nested_shape(value, len(field.shape) + 2), max_batch)
+    try:
+        array = np.array(value)
+    except ValueError as error:
+        raise MalformedArray(
+            name, f"rows of equal length, shape {field.shape}", "a ragged list", "Make every row the same length."
+        ) from error
+    if array.dtype.kind not in "iuf":
+        raise WrongType(name, "numbers", _first_odd(value))
+    return array if batched else array[None], batched
+
+
+def _first_odd(value: Any) -> str:
+    """The first entry that is not a number, with its position."""
+    stack: list[tuple[tuple[int, ...], Any]] = [((), value)]
+    while stack:
+        place, item = stack.pop()
+        if isinstance(item, list):
+            stack.extend(((*place, i), child) for i, child in reversed(list(enumerate(item))))
+        elif isinstance(item, bool) or not isinstance(item, int | float):
+            return f"{_kind(item)} at {place}"
+    return "a number beyond 64 bits"
+
+
+def _from_buffer(field: Field, name: str, value: Mapping[str, Any], max_batch: int) -> tuple[np.ndarray, bool]:
+    shape, dtype, data = value.get("shape"), value.get("dtype"), value.get("data")
+    if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
+        raise MalformedArray(f"{name}.shape", "a list of sizes", repr(shape)[:60])
+    if dtype not in DTYPES:
+        raise WrongType(f"{name}.dtype", f"one of {', '.join(DTYPES)}", repr(dtype)[:60])
+    if not isinstance(data, Mapping) or data.get("encoding") != "base64" or not isinstance(data.get("buffer"), str):
+        raise MalformedArray(f"{name}.data", '{"buffer": "…", "encoding": "base64"}', repr(data)[:60])
+    batched = check_shape(field, name, tuple(shape), max_batch)
+    kind = np.dtype(dtype).newbyteorder("<")
+    expected = math.prod(shape) * kind.itemsize
+    text: str = data["buffer"]
+    if abs(len(text) - 4 * math.ceil(expected / 3)) > 0:
+        raise MalformedArray(
+            f"{name}.data.buffer", f"{expected} bytes for shape {shape} of {dtype}", f"{len(text) * 3 // 4} bytes"
+        )
+    try:
+        raw = base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise MalformedArray(f"{name}.data.buffer", "base64 text", "other characters") from error
+    if len(raw) != expected:
+        raise MalformedArray(f"{name}.data.buffer", f"{expected} bytes", f"{len(raw)} bytes")
+    array = np.frombuffer(raw, dtype=kind).reshape(shape)
+    return array if batched else array[None], batched

@@ -1,0 +1,101 @@
+"""Domain errors → HTTP, as RFC 9457 problem documents."""
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+from api.encodings.json import dump
+from models import errors
+from models.errors import SurrogateError
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: dict[type[SurrogateError], int] = {
+    errors.UnknownField: 422,
+    errors.MissingField: 422,
+    errors.WrongShape: 422,
+    errors.WrongType: 422,
+    errors.NotFinite: 422,
+    errors.OutOfRange: 422,
+    errors.MalformedArray: 422,
+    errors.UnsupportedLevel: 422,
+    errors.UnknownOption: 422,
+    errors.TooLarge: 413,
+    errors.InvalidInput: 422,
+    errors.UnknownModel: 404,
+    errors.UnknownVersion: 404,
+    errors.NotOffered: 404,
+    errors.BrokenBundle: 500,
+}
+"""One status per error; a test walks the exception tree and fails on one that is missing here."""
+
+
+class MalformedBody(errors.InvalidInput):
+    """A body that is not the JSON document it should be."""
+
+
+class UnsupportedMediaType(errors.InvalidInput):
+    """A content type, or an Accept header, the call does not speak."""
+
+    def __init__(self, expected: str, got: str, remedy: str, field: str = "Content-Type") -> None:
+        super().__init__(expected, got, remedy, field)
+
+
+class NotAcceptable(UnsupportedMediaType):
+    """No representation the client accepts."""
+
+
+STATUS |= {MalformedBody: 400, UnsupportedMediaType: 415, NotAcceptable: 406}
+
+
+def code_of(kind: type[Exception]) -> str:
+    """Stable code: the class name in kebab case."""
+    return "".join(("-" if c.isupper() and i else "") + c.lower() for i, c in enumerate(kind.__name__))
+
+
+def problem(status: int, code: str, detail: str, **more: Any) -> Response:
+    """A problem document."""
+    body = {
+        "type": f"urn:surrogate:error:{code}",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "code": code,
+        "detail": detail,
+        **more,
+    }
+    return Response(dump(body), status, media_type=MEDIA_TYPE)
+
+
+def _domain(request: Request, error: Exception) -> Response:
+    assert isinstance(error, SurrogateError)
+    facts = {"field": error.field, "expected": error.expected, "got": error.got, "remedy": error.remedy}
+    return problem(STATUS[type(error)], code_of(type(error)), str(error), instance=request.url.path, **facts)
+
+
+def _framework(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    phrase = HTTPStatus(error.status_code).phrase
+    code = phrase.lower().replace(" ", "-")
+    answer = problem(error.status_code, code, str(error.detail), instance=request.url.path)
+    answer.headers.update(error.headers or {})
+    return answer
+
+
+def _parameters(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"][1:])
+    got = repr(first.get("input"))[:60]
+    facts = {"field": field, "expected": first["msg"], "got": got, "remedy": "See the API documentation."}
+    return problem(422, "unknown-option", f"{field}: {first['msg']}", instance=request.url.path, **facts)
+
+
+def install(app: FastAPI) -> None:
+    """Register every handler."""
+    app.add_exception_handler(SurrogateError, _domain)
+    app.add_exception_handler(HTTPException, _framework)
+    app.add_exception_handler(RequestValidationError, _parameters)

@@ -1,0 +1,102 @@
+"""GET /v1/models…: what is served, described, with cards and examples."""
+
+from typing import Annotated, Any
+
+import numpy as np
+from fastapi import APIRouter, Query, Request
+from fastapi.responses import Response
+from markdown_it import MarkdownIt
+from starlette.exceptions import HTTPException
+
+from api.encodings import json
+from api.routes import requests
+from api.schemas import compact
+from models.bundle import CARD_FILE, GOLDEN_FILE
+from models.errors import NotOffered
+from models.surrogate import Surrogate, describe
+
+router = APIRouter()
+MARKDOWN, HTML = "text/markdown", "text/html"
+LARGEST_SEED = 2**32 - 1
+
+
+def entry(surrogate: Surrogate) -> dict[str, Any]:
+    """One line of the catalogue."""
+    document = surrogate.manifest.document
+    return {key: document[key] for key in ("name", "version", "title", "domain", "time")} | {
+        "inputs": [field.name for field in surrogate.manifest.inputs],
+        "outputs": [field.name for field in surrogate.manifest.outputs],
+        "links": {"self": f"/v1/models/{document['name']}"},
+    }
+
+
+@router.get("/models")
+async def models(request: Request) -> Response:
+    """Every model served, latest versions."""
+    served = requests.service(request).repository.surrogates
+    return requests.json_response({"models": [entry(surrogate) for surrogate in served]})
+
+
+@router.get("/models/{name}")
+@router.get("/models/{name}/versions/{version}")
+async def model(request: Request, name: str, version: str | None = None) -> Response:
+    """Fields, axes, units, ranges, accuracy and coverage report, statements and explanations on offer."""
+    surrogate = requests.surrogate_of(request, name, version)
+    here = f"/v1/models/{name}"
+    calls = ("predict", "explain", "example", "card", *surrogate.derivatives_offered)
+    links = {"self": here} | {call: f"{here}/{call}" for call in calls}
+    return requests.json_response(describe(surrogate) | {"links": links})
+
+
+@router.get("/models/{name}/card")
+@router.get("/models/{name}/versions/{version}/card")
+async def card(request: Request, name: str, version: str | None = None) -> Response:
+    """The model card, as Markdown, or as HTML when the client accepts it first."""
+    surrogate = requests.surrogate_of(request, name, version)
+    if CARD_FILE not in surrogate.bundle.files:
+        raise NotOffered(f"a card of {name}", "no card in this bundle")
+    text = surrogate.bundle.files[CARD_FILE].decode("utf-8")
+    if requests.accepted(request, (MARKDOWN, HTML)) == MARKDOWN:
+        return Response(text, media_type=MARKDOWN)
+    body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text).replace('src="', 'src="card/')
+    style = "body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}img{max-width:100%}td,th{padding:.2rem .8rem;text-align:left}"
+    page = f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title><style>{style}</style>{body}</html>"
+    return Response(page, media_type=HTML)
+
+
+@router.get("/models/{name}/card/{picture}")
+@router.get("/models/{name}/versions/{version}/card/{picture}")
+async def picture(request: Request, name: str, picture: str, version: str | None = None) -> Response:
+    """A plot of the card, looked up among the bundle's verified files."""
+    files = requests.surrogate_of(request, name, version).bundle.files
+    if not picture.endswith(".png") or picture not in files:
+        raise HTTPException(404, "The card has no such picture.")
+    return Response(files[picture], media_type="image/png")
+
+
+@router.get("/models/{name}/example")
+@router.get("/models/{name}/versions/{version}/example")
+async def example(
+    request: Request,
+    name: str,
+    version: str | None = None,
+    seed: Annotated[int, Query(ge=0, le=LARGEST_SEED, description="Number of the example.")] = 0,
+    encoding: Annotated[str, Query(pattern="^(json|base64)$")] = "json",
+) -> Response:
+    """A valid body drawn from the training distribution (seeds apart from training), ready to post to predict."""
+    surrogate = requests.surrogate_of(request, name, version)
+    values = await requests.off_loop(request, lambda: draw(surrogate, seed))
+    shown = {key: compact(v) if encoding == "base64" else json.encode_array(v, "json") for key, v in values.items()}
+    return requests.json_response({"inputs": shown})
+
+
+EXAMPLE_STREAM = 1_000_003
+
+
+def draw(surrogate: Surrogate, seed: int) -> dict[str, np.ndarray]:
+    """One input from the training law, or from the golden cases of a packaged model."""
+    if surrogate.physics is None:
+        golden = surrogate.bundle.arrays(GOLDEN_FILE)["input"]
+        return {surrogate.input.name: golden[seed % len(golden)]}
+    physics, points = surrogate.physics, surrogate.input.axes[0].points
+    return physics.draw(EXAMPLE_STREAM, seed, points, physics.training_family)

@@ -1,0 +1,166 @@
+"""What every /v1 route needs: bounded bodies, arrays by name, work off the event loop."""
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import orjson
+from fastapi import Request
+from fastapi.responses import Response
+
+from api.encodings import json
+from api.errors import MalformedBody, NotAcceptable, UnsupportedMediaType
+from api.settings import Settings
+from models.errors import MissingField, TooLarge, UnknownField, WrongType
+from models.fields import Field
+from models.repository import Repository
+from models.surrogate import Surrogate
+
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the application holds while it runs."""
+
+    settings: Settings
+    repository: Repository
+    workers: ThreadPoolExecutor
+
+
+def service(request: Request) -> Service:
+    """The running service."""
+    return cast(Service, request.app.state.service)
+
+
+def surrogate_of(request: Request, name: str, version: str | None) -> Surrogate:
+    """The surrogate a path names.
+
+    Raises UnknownModel, UnknownVersion.
+    """
+    return service(request).repository.get(name, version)
+
+
+async def off_loop(request: Request, work: Callable[[], Result]) -> Result:
+    """Run `work` in the service's own threads; the event loop only parses, queues and encodes."""
+    return await asyncio.get_running_loop().run_in_executor(service(request).workers, work)
+
+
+async def read_body(request: Request) -> bytes:
+    """The body, refused as soon as it is known to be too large.
+
+    Raises TooLarge, MalformedBody.
+    """
+    limit = service(request).settings.max_body_bytes
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise TooLarge("body", f"at most {limit} bytes", declared)
+    if request.headers.get("content-encoding", "identity") != "identity":
+        raise UnsupportedMediaType("an uncompressed body", request.headers["content-encoding"], "Send it plain.")
+    parts: list[bytes] = []
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limit:
+            raise TooLarge("body", f"at most {limit} bytes", "more")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def media_type(request: Request) -> str:
+    """The content type without its parameters."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def require_json(request: Request) -> None:
+    """Raises UnsupportedMediaType unless the body is declared as JSON."""
+    got = media_type(request)
+    if got != json.MEDIA_TYPE:
+        raise UnsupportedMediaType(json.MEDIA_TYPE, got or "no content type", "Set Content-Type: application/json.")
+
+
+def accepted(request: Request, offered: tuple[str, ...]) -> str:
+    """The first offered media type the client accepts.
+
+    Raises NotAcceptable.
+    """
+    header = request.headers.get("accept", "*/*")
+    wanted = [part.split(";")[0].strip().lower() for part in header.split(",")]
+    for item in wanted:
+        if item in ("*/*", "application/*", ""):
+            return offered[0]
+        for candidate in offered:
+            if item in (candidate, candidate.split("/")[0] + "/*"):
+                return candidate
+    raise NotAcceptable(" or ".join(offered), header[:60], "Change the Accept header.", "Accept")
+
+
+def parse_document(raw: bytes) -> dict[str, Any]:
+    """A JSON object.
+
+    Raises MalformedBody.
+    """
+    try:
+        document = orjson.loads(raw)
+    except orjson.JSONDecodeError as error:
+        remedy = "Send one JSON object, nested less than 1024 deep; NaN and Infinity are not JSON."
+        raise MalformedBody("a JSON object", f"unreadable text ({error})", remedy, "body") from error
+    if not isinstance(document, dict):
+        raise MalformedBody("a JSON object", type(document).__name__, "Wrap it: {…}.", "body")
+    return document
+
+
+async def read_document(request: Request) -> dict[str, Any]:
+    """The body as a JSON object."""
+    require_json(request)
+    return parse_document(await read_body(request))
+
+
+def take_arrays(
+    document: dict[str, Any], key: str, fields: tuple[Field, ...], max_batch: int
+) -> tuple[dict[str, np.ndarray], bool]:
+    """Remove `key` from the document and decode its arrays; also whether they had a batch axis.
+
+    Raises MissingField, UnknownField, WrongType, WrongShape, MalformedArray, TooLarge.
+    """
+    if key not in document:
+        raise MissingField(key)
+    given = document.pop(key)
+    if not isinstance(given, Mapping):
+        raise WrongType(key, "an object of arrays by field name", type(given).__name__)
+    known = {field.name: field for field in fields}
+    for name in given:
+        if name not in known:
+            raise UnknownField(f"{key}.{name}", known)
+    arrays, batched = {}, False
+    for name, field in known.items():
+        if name not in given:
+            raise MissingField(f"{key}.{name}")
+        arrays[name], batched = json.decode_array(field, f"{key}.{name}", given[name], max_batch)
+    return arrays, batched
+
+
+def head(surrogate: Surrogate) -> dict[str, Any]:
+    """The first members of every answer."""
+    return {
+        "id": str(uuid.uuid4()),
+        "model": surrogate.manifest.name,
+        "version": surrogate.manifest.version,
+    }
+
+
+def array_document(field: Field, values: np.ndarray, batched: bool, encoding: json.Encoding) -> dict[str, Any]:
+    """An output field on the wire, without the batch axis when the client sent none."""
+    dims = [axis.name for axis in field.axes]
+    shown = values if batched else values[0]
+    data = json.encode_array(shown, encoding)
+    return {"dims": ["batch", *dims] if batched else dims, "units": field.units, "data": data}
+
+
+def json_response(document: Any) -> Response:
+    """A JSON answer."""
+    return Response(json.dump(document), media_type=json.MEDIA_TYPE)

@@ -1,0 +1,42 @@
+"""Settings of the service, from environment variables with the prefix SURROGATE_; frozen, unknown keys refused."""
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from models.repository import SHIPPED
+
+PREFIX = "SURROGATE_"
+
+
+class Settings(BaseSettings):
+    """Every setting of the service, with its default and meaning."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    host: str = Field(default="127.0.0.1", description="Address to listen on.")
+    port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    zoo: Path = Field(default=SHIPPED, description="Directory of bundles, <name>/<version>/.")
+    device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where graphs run.")
+    threads: int = Field(default=0, ge=0, description="Threads of ONNX Runtime; 0 means the cores available.")
+    workers: int = Field(default=2, ge=1, le=64, description="Requests computed at the same time.")
+    max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest request body.")
+    max_batch: int = Field(default=64, ge=1, description="Most samples in one request.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Log level.")
+
+
+def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
+    """Settings from the environment.
+
+    Raises ValueError when a variable has the prefix but names no setting.
+    """
+    given = os.environ if environment is None else environment
+    known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields}
+    unknown = sorted(key for key in given if key.upper().startswith(PREFIX) and key.upper() not in known)
+    if unknown:
+        raise ValueError(f"Expected settings among {sorted(known)}, got {unknown}. Remove or rename them.")
+    return Settings()

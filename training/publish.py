@@ -1,0 +1,74 @@
+"""Assemble a bundle from a run: graphs, calibration, golden outputs, card, manifest."""
+
+import json
+import subprocess
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from models.bundle import CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, write
+from models.physical_model import PhysicalModel, Recipe
+from training import card
+from training.export import signature
+
+
+def code_revision() -> str:
+    """The commit this was built from, or 'unknown' outside a repository."""
+    try:
+        done = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()
+
+
+def manifest_document(
+    model: PhysicalModel, recipe: Recipe, version: str, facts: dict[str, Any], report: dict[str, Any] | None
+) -> dict[str, Any]:
+    """Everything a service needs to know to serve the bundle without catalogue code."""
+    names = signature(model, recipe, "model")
+    source = model.inputs(recipe.points)[0].name
+    return {
+        "name": model.name, "version": version, "title": model.title, "domain": model.domain, "time": model.time,
+        "equation": model.equation, "description": model.description, "licence": model.licence,
+        "truth": model.truth, "baseline": model.baseline,
+        "inputs": [asdict(item) for item in model.inputs(recipe.points)],
+        "outputs": [asdict(item) for item in model.outputs(recipe.points)],
+        "graph": {
+            "inputs": {source: names.inputs[0]}, "outputs": list(names.outputs),
+            "members": recipe.members, "member_axis": True,
+        },
+        **facts,
+        "statements": [
+            {"norm": "energy", "kind": "guaranteed"}, {"norm": "l2", "kind": "guaranteed"},
+            {"norm": "band", "kind": "statistical"}, {"norm": "interval", "kind": "statistical"},
+        ],
+        "report": report,
+        "provenance": {
+            "trained": datetime.now(UTC).date().isoformat(), "code": code_revision(),
+            "seeds": {name: split.seed for name, split in recipe.splits.items()}
+            | {"unlabelled": recipe.unlabelled.seed, "weights": recipe.seed},
+            "recipe": _plain(asdict(recipe)),
+        },
+    }  # fmt: skip
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=dict))
+
+
+def publish(model: PhysicalModel, recipe: Recipe, folder: Path, zoo: Path, version: str, with_report: bool) -> Path:
+    """Write <zoo>/<name>/<version>; the card and its plots are drawn from the report when there is one."""
+    files = {name: (folder / "graphs" / name).read_bytes() for name in (*GRAPH_FILES.values(), WEIGHTS_FILE)}
+    files |= {name: (folder / name).read_bytes() for name in (CALIBRATION_FILE, GOLDEN_FILE)}
+    facts = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
+    report = json.loads((folder / "report.json").read_text(encoding="utf-8")) if with_report else None
+    target = zoo / model.name / version
+    if report is not None:
+        files |= card.plots(model, report)
+        report.pop("example")
+    document = manifest_document(model, recipe, version, facts, report)
+    if report is not None:
+        files[CARD_FILE] = card.text(document).encode()
+    write(target, document, files)
+    return target
