@@ -91,7 +91,7 @@ class PhysicalModel:
     equation: str
     description: str
     licence: str
-    truth: str
+    truth: Callable[[int], str]
     inputs: Callable[[int], tuple[Field, ...]]
     outputs: Callable[[int], tuple[Field, ...]]
     families: tuple[str, ...]

@@ -140,10 +140,8 @@ class Surrogate:
         results = self.graphs["model"].run({names[key]: values for key, values in inputs.items()})
         members = results[0] if self.manifest.document["graph"]["member_axis"] else results[0][:, None]
         spread = ensemble_spread(members, results[1] if len(results) > 1 else None)
-        facts = self.manifest.document["calibration"]
-        settings = Scale(facts["smoothing"], facts["floor"], facts["exact_boundary"])
         mean = members.mean(axis=1, dtype=np.float64).astype(np.float32)
-        return Prediction(members, mean, spread, band_scale(spread, settings))
+        return Prediction(members, mean, spread, self._scale(spread))
 
     def predict(self, inputs: Mapping[str, np.ndarray], level: float = 0.9, band: Band = "simultaneous") -> Answer:
         """Answer a batch; bands are withdrawn, bounds kept, where an input is out of domain.
@@ -208,6 +206,13 @@ class Surrogate:
         feeds = {graph.inputs[0]: inputs[self.input.name], graph.inputs[1]: tangent.astype(np.float32)}
         members, derivative = graph.run(feeds)
         return members, derivative
+
+    def _scale(self, spread: np.ndarray) -> np.ndarray:
+        """s(x) of the band: from the spread, or the stored error profile of a packaged model without a scale."""
+        if self.calibration is not None and self.calibration.profile is not None:
+            return np.broadcast_to(self.calibration.profile, spread.shape)
+        facts = self.manifest.document["calibration"]
+        return band_scale(spread, Scale(facts["smoothing"], facts["floor"], facts["exact_boundary"]))
 
     def _quantile(self, level: float, band: Band) -> float | np.ndarray | None:
         if self.calibration is None:

@@ -87,6 +87,7 @@ class Calibration:
 
     def __init__(self, arrays: dict[str, np.ndarray]) -> None:
         self.scores: np.ndarray = np.sort(arrays["scores"])
+        self.profile: np.ndarray | None = arrays.get("profile")
         self._residuals = arrays["residuals"].astype(np.float32) * arrays["residual_unit"]
         self._scales = arrays["scales"].astype(np.float32) * arrays["scale_unit"]
         ratio = np.abs(self._residuals) / np.where(self._scales > 0, self._scales, 1.0)

@@ -61,7 +61,7 @@ def tune_scale(residual: np.ndarray, spread: np.ndarray, exact_boundary: int) ->
     return best[1]
 
 
-def _half(values: np.ndarray) -> tuple[np.ndarray, np.float32]:
+def half_precision(values: np.ndarray) -> tuple[np.ndarray, np.float32]:
     """Half precision with a unit that keeps typical values far from the subnormals."""
     unit = np.float32(np.abs(values).max() / 1024.0)
     return (values / unit).astype(np.float16), unit
@@ -117,8 +117,8 @@ def calibrate(model: PhysicalModel, recipe: Recipe, folder: Path, scheduler: str
     scale = tune_scale(residuals["tune"], spreads["tune"], model.exact_boundary)
     widths = band_scale(spreads["calibration"], scale)
     mask = interior(widths.shape[1:], model.exact_boundary)
-    stored, residual_unit = _half(residuals["calibration"] * mask)
-    stored_scale, scale_unit = _half(widths)
+    stored, residual_unit = half_precision(residuals["calibration"] * mask)
+    stored_scale, scale_unit = half_precision(widths)
     arrays, checks = _validity(model, recipe, folder, graph, scheduler)
     arrays |= {
         "scores": np.sort(band_scores(residuals["calibration"] * mask, widths)),

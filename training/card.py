@@ -132,24 +132,29 @@ def _times(report: dict[str, Any]) -> str:
 def comparison(report: dict[str, Any]) -> str:
     """What may honestly be claimed against classical methods, in one paragraph."""
     own, times = report["accuracy"]["relative_l2"], report["milliseconds"]
-    served = {k: v for k, v in times["classical"].items() if k.startswith("served")}
-    best = min(served, key=lambda k: served[k]["relative_l2"])
-    equal = {k: v for k, v in times["classical"].items() if v["relative_l2"] <= own}
-    gain = 1.0 - own / served[best]["relative_l2"]
+    spent = times["forward_1"]["median"]
+    classical = times["classical"]
+    best = min((k for k in classical if k.startswith("served")), key=lambda k: classical[k]["relative_l2"])
+    known, cost = classical[best]["relative_l2"], classical[best]["median"]
     lines = [
-        f"The best classical method that knows only what the surrogate knows is “{best}”: "
-        f"{served[best]['relative_l2']:.4f} in {served[best]['median']:.1f} ms, against {own:.4f} in "
-        f"{times['forward_1']['median']:.1f} ms for all members. The surrogate's error is {percent(gain, 0)} smaller"
-        + (" and it is slower." if times["forward_1"]["median"] > served[best]["median"] else ".")
+        f"The best classical method that knows only what the surrogate knows is “{best}”: {known:.4f} in {cost:.1f} ms, "
+        f"against {own:.4f} in {spent:.1f} ms for all members: {_share(own, known)} error at {spent / cost:.1f} times the cost."
     ]
+    equal = {k: v for k, v in classical.items() if v["relative_l2"] <= own and k.startswith("fine")}
     if equal:
         cheapest = min(equal, key=lambda k: equal[k]["median"])
         lines.append(
-            f"At equal or better accuracy, “{cheapest}” takes {equal[cheapest]['median']:.1f} ms, but needs the medium "
-            "at full resolution. No speed is claimed: the surrogate is there for its bands, its bound, its exact "
-            "derivatives and its batches."
+            f"At equal or better accuracy “{cheapest}” takes {equal[cheapest]['median']:.1f} ms, but has to be given the "
+            "medium at full resolution."
         )
+    lines.append(
+        "No speed is claimed: the surrogate is there for its bands, its bound, its exact derivatives and its batches."
+    )
     return " ".join(lines)
+
+
+def _share(own: float, other: float) -> str:
+    return f"{percent(1 - own / other, 0)} less" if own < other else f"{percent(own / other - 1, 0)} more"
 
 
 def text(document: dict[str, Any]) -> str:

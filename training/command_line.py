@@ -6,6 +6,7 @@ from pathlib import Path
 
 from models import catalog
 from models.physical_model import PhysicalModel, Recipe
+from models.repository import SHIPPED
 
 
 def _sample(model: PhysicalModel, recipe: Recipe, folder: Path, options: argparse.Namespace) -> None:
@@ -52,6 +53,18 @@ STAGES: dict[str, Callable[[PhysicalModel, Recipe, Path, argparse.Namespace], No
 }
 
 
+def _package(options: argparse.Namespace) -> None:
+    from training import package
+
+    print(f"bundle written: {package.package(options.graph, options.description, options.pairs, options.into)}")
+
+
+def _readme(options: argparse.Namespace) -> None:
+    from training import readme
+
+    readme.update(options.file, options.zoo)
+
+
 def parser() -> argparse.ArgumentParser:
     """Arguments of every stage."""
     result = argparse.ArgumentParser(prog="python -m training", description=__doc__)
@@ -64,12 +77,25 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("--into", type=Path, default=None, help="zoo to write the bundle to")
         command.add_argument("--version", default="1", help="version of the bundle")
         command.add_argument("--scheduler", default=None, help="address of a Dask scheduler (default: local)")
+    package = commands.add_parser("package", help="bundle a foreign ONNX file")
+    package.add_argument("graph", type=Path, help="the ONNX file")
+    package.add_argument("--description", type=Path, required=True, help="JSON: name, title, inputs, outputs, …")
+    package.add_argument("--pairs", type=Path, required=True, help="NPZ of held-out `inputs` and `outputs`")
+    package.add_argument("--into", type=Path, required=True, help="zoo to write the bundle to")
+    package.set_defaults(run=_package)
+    readme = commands.add_parser("readme", help="regenerate the README's tables from the shipped bundles")
+    readme.add_argument("--file", type=Path, default=Path("README.md"))
+    readme.add_argument("--zoo", type=Path, default=SHIPPED)
+    readme.set_defaults(run=_readme)
     return result
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one stage, or all of them."""
     options = parser().parse_args(arguments)
+    if options.stage in ("package", "readme"):
+        options.run(options)
+        return
     model = catalog.load(options.model)
     if options.preset not in model.recipes:
         raise SystemExit(f"Expected a preset among {', '.join(model.recipes)}, got '{options.preset}'.")

@@ -1,11 +1,14 @@
 """Assemble a bundle from a run: graphs, calibration, golden outputs, card, manifest."""
 
+import io
 import json
 import subprocess
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from models.bundle import CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, write
 from models.physical_model import PhysicalModel, Recipe
@@ -31,7 +34,7 @@ def manifest_document(
     return {
         "name": model.name, "version": version, "title": model.title, "domain": model.domain, "time": model.time,
         "equation": model.equation, "description": model.description, "licence": model.licence,
-        "truth": model.truth, "baseline": model.baseline,
+        "truth": model.truth(recipe.points), "baseline": model.baseline,
         "inputs": [asdict(item) for item in model.inputs(recipe.points)],
         "outputs": [asdict(item) for item in model.outputs(recipe.points)],
         "graph": {
@@ -51,6 +54,13 @@ def manifest_document(
             "recipe": _plain(asdict(recipe)),
         },
     }  # fmt: skip
+
+
+def npz(arrays: dict[str, np.ndarray]) -> bytes:
+    """An NPZ file as bytes."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
 
 
 def _plain(value: Any) -> Any:

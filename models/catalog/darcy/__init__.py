@@ -10,6 +10,13 @@ def _fine(seed: int, index: int, points: int, family: str) -> Arrays:
     return {"permeability": sampler.draw(seed, index, STRIDE * (points - 1) + 1, family)}
 
 
+def _truth(points: int) -> str:
+    cells = STRIDE * (points - 1)
+    return (
+        f"reference solver (five-point, arithmetic face means) at h = 1/{cells}, medium known on its {cells + 1}² nodes"
+    )
+
+
 def _draw(seed: int, index: int, points: int, family: str) -> Arrays:
     return {"permeability": _fine(seed, index, points, family)["permeability"][::STRIDE, ::STRIDE]}
 
@@ -28,7 +35,7 @@ physical_model = PhysicalModel(
     equation="−∇·(a ∇u) = 1 in (0,1)², u = 0 on the boundary",
     description=" ".join((spec.__doc__ or "").split()),
     licence="Generated data, no third-party rights; input law of arXiv 2010.08895.",
-    truth="reference solver (five-point, arithmetic face means) at h = 1/420, medium known on all of its 421² nodes",
+    truth=_truth,
     inputs=spec.inputs,
     outputs=spec.outputs,
     families=tuple(sampler.FAMILIES),

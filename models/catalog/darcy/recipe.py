@@ -15,9 +15,9 @@ FULL = Recipe(
     unlabelled=Split(20, 5000),
     principal_components=40,
     architecture="preconditioned_fno",
-    settings={"channels": 24, "modes": 12, "layers": 4, "period": 96, "patch": 5, "steps": 6, "scale": 2e-4},
+    settings={"channels": 16, "modes": 8, "layers": 3, "period": 96, "patch": 5, "steps": 6, "scale": 2e-4},
     members=4,
-    epochs=40,
+    epochs=30,
     batch=10,
 )
 

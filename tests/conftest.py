@@ -1,0 +1,90 @@
+"""Shared fixtures: the shipped zoo, a tiny pipeline run once, a real server."""
+
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+
+from models.repository import SHIPPED, bundle_folders, load_surrogate
+from models.runtime import RuntimeOptions
+from models.surrogate import Surrogate
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 60
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Parameters come from what exists: every catalogue entry, every shipped bundle."""
+    from models import catalog
+
+    if "model_name" in metafunc.fixturenames:
+        metafunc.parametrize("model_name", catalog.names())
+    if "bundle_folder" in metafunc.fixturenames:
+        folders = bundle_folders(SHIPPED)
+        metafunc.parametrize("bundle_folder", folders, ids=[f"{f.parent.name}-{f.name}" for f in folders])
+
+
+@pytest.fixture
+def generator() -> np.random.Generator:
+    return np.random.default_rng(20261123)
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The whole pipeline at the tiny preset, as a user runs it."""
+    runs = tmp_path_factory.mktemp("runs")
+    command = [sys.executable, "-m", "training", "build", "darcy", "--preset", "tiny", "--runs", str(runs)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-2000:]
+    return runs / "darcy" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def darcy() -> Surrogate:
+    """The shipped darcy surrogate, latest version."""
+    return load_surrogate(max(SHIPPED.glob("darcy/*")), RuntimeOptions())
+
+
+@contextmanager
+def serving(zoo: Path, **settings: str) -> Iterator[str]:
+    """A real uvicorn process on a free port; yields its address."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    variables = {"SURROGATE_ZOO": str(zoo), "SURROGATE_PORT": str(port), "SURROGATE_LOG_LEVEL": "warning", **settings}
+    process = subprocess.Popen([sys.executable, "-m", "api"], cwd=ROOT, env={**os.environ, **variables})
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(START_SECONDS * 10):
+            try:
+                if httpx.get(f"{address}/healthz").status_code == 200:
+                    break
+            except httpx.TransportError:
+                time.sleep(0.1)
+        else:
+            pytest.fail("the service did not start")
+        yield address
+    finally:
+        process.terminate()
+        process.wait(20)
+
+
+@pytest.fixture(scope="session")
+def server() -> Iterator[str]:
+    """The service on the shipped zoo, with limits small enough to hit."""
+    with serving(SHIPPED, SURROGATE_MAX_BODY_BYTES=str(2 * 2**20), SURROGATE_MAX_BATCH="4") as address:
+        yield address
+
+
+@pytest.fixture
+def client(server: str) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=server, timeout=60) as client:
+        yield client
