@@ -36,13 +36,14 @@ class Validity:
 
 
 def shell_energies(fields: Float[np.ndarray, "batch x y"]) -> Float[np.ndarray, "batch shell"]:
-    """f_b = log(mean |FFT x|² over radial shell b + 1e−12), b = 1 … 12 in steps of 1/24 of the sampling rate."""
+    """f_b = log(mean |FFT x|² over radial shell b + 1e−12): 12 shells up to the Nyquist frequency, fewer on small grids."""
+    shells = min(SHELLS, min(fields.shape[1:]) // 2)
     centred = fields - fields.mean(axis=(1, 2), keepdims=True)
     power = np.abs(np.fft.rfft2(centred, norm="ortho")) ** 2
     along_x = np.fft.fftfreq(fields.shape[1])[:, None]
     along_y = np.fft.rfftfreq(fields.shape[2])[None, :]
-    shell = np.minimum((np.hypot(along_x, along_y) * 2 * SHELLS).astype(int), SHELLS - 1)
-    result = np.stack([power[:, shell == b].mean(axis=1) for b in range(SHELLS)], axis=1)
+    shell = np.minimum((np.hypot(along_x, along_y) * 2 * shells).astype(int), shells - 1)
+    result = np.stack([power[:, shell == b].mean(axis=1) for b in range(shells)], axis=1)
     return np.asarray(np.log(result + 1e-12))
 
 
@@ -54,7 +55,7 @@ def fit_detectors(inputs: Fields, components: int) -> dict[str, np.ndarray]:
     sigma = singular / np.sqrt(max(1, len(flat) - 1))
     kept = min(components, int((sigma > 1e-6 * sigma[0]).sum()))
     energies = shell_energies(inputs)
-    precision = np.linalg.inv(np.cov(energies.T) + 1e-6 * np.eye(SHELLS))
+    precision = np.linalg.inv(np.cov(energies.T) + 1e-6 * np.eye(energies.shape[1]))
     return {
         "mean": mean.astype(np.float32),
         "deviation": np.float64(deviation),
