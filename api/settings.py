@@ -40,3 +40,12 @@ def read_settings(environment: Mapping[str, str] | None = None) -> Settings:
     if unknown:
         raise ValueError(f"Expected settings among {sorted(known)}, got {unknown}. Remove or rename them.")
     return Settings()
+
+
+def settings_table() -> str:
+    """Every setting with its default and meaning, as Markdown."""
+    rows = ["| variable | default | meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "the shipped zoo" if name == "zoo" else f"`{field.default}`"
+        rows.append(f"| `{PREFIX}{name.upper()}` | {default} | {field.description} |")
+    return "\n".join(rows)

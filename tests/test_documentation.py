@@ -1,0 +1,68 @@
+"""The README and the cards tell the truth: commands run, generated parts are current, routes are mentioned."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from api.settings import settings_table
+from models.repository import SHIPPED
+from training import readme
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+NUMBER = re.compile(r"-?\d+\.?\d*(?:e[+-]?\d+)?")
+PRINTED = 2e-3  # three printed digits, and other processors sum in another order
+
+
+def numbers(text: str) -> list[float]:
+    return [float(n) for n in NUMBER.findall(text)]
+
+
+def test_generated_parts_of_the_readme_are_current():
+    assert readme.render(TEXT, SHIPPED) == TEXT
+
+
+def test_a_stale_figure_is_noticed():
+    stale = TEXT.replace("| model | version |", "| model | release |")
+    assert stale != TEXT
+    assert readme.render(stale, SHIPPED) != stale
+
+
+def test_a_missing_marker_is_an_error():
+    with pytest.raises(ValueError, match="generated: models"):
+        readme.render("no markers", SHIPPED)
+
+
+def test_the_first_request_gives_the_answer_shown(server, tmp_path):
+    blocks = re.findall(r"```(\w+)\n(.*?)```", TEXT, flags=re.DOTALL)
+    commands = next(body for kind, body in blocks if kind == "sh" and "curl" in body)
+    shown = next(body for kind, body in blocks if kind == "text")
+    script = commands.replace("http://127.0.0.1:8000", server)
+    done = subprocess.run(["bash", "-ec", script], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert NUMBER.sub("#", done.stdout) == NUMBER.sub("#", shown)
+    assert numbers(done.stdout) == pytest.approx(numbers(shown), rel=PRINTED)
+
+
+def test_settings_table_is_current():
+    shown = TEXT.split("<!-- settings -->\n")[1].split("\n<!-- end of settings -->")[0]
+    assert shown == settings_table()
+
+
+def test_every_route_is_mentioned_in_the_readme_or_the_api_page(client):
+    paths = client.get("/openapi.json").json()["paths"]
+    for route in ("predict", "explain", "jvp", "vjp", "card", "example", "/healthz", "/readyz", "/metrics"):
+        assert any(route in path for path in paths), route
+
+
+def test_make_targets_of_the_readme_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in set(re.findall(r"make (\w+)", TEXT)) - {"are"}:
+        assert f"\n{target}:" in makefile, target
+
+
+def test_every_link_to_a_file_leads_somewhere():
+    for target in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
+        assert (ROOT / target).exists(), target
