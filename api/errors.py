@@ -94,8 +94,15 @@ def _parameters(request: Request, error: Exception) -> Response:
     return problem(422, "unknown-option", f"{field}: {first['msg']}", instance=request.url.path, **facts)
 
 
+def _unexpected(request: Request, error: Exception) -> Response:
+    """A fault of ours: the log has the trace, the client a document without it."""
+    detail = "The service failed on this request; it keeps running and the fault is in its log."
+    return problem(500, "internal-server-error", detail, instance=request.url.path)
+
+
 def install(app: FastAPI) -> None:
     """Register every handler."""
     app.add_exception_handler(SurrogateError, _domain)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(RequestValidationError, _parameters)
+    app.add_exception_handler(Exception, _unexpected)
