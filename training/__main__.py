@@ -1,4 +1,4 @@
-"""python -m training — sample | fit | export | calibrate | report | build (all of them in turn) | package."""
+"""python -m training — sample | fit | export | calibrate | report | publish | build (all of them in turn) | package."""
 
 from training.command_line import main
 

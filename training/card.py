@@ -35,19 +35,22 @@ def learning_plot(report: dict[str, Any]) -> bytes:
 def cost_plot(report: dict[str, Any]) -> bytes:
     """Cost–accuracy plane: classical methods and the surrogate, one thread, one run."""
     times = report["milliseconds"]
-    figure, axes = plt.subplots(figsize=(6, 4))
+    figure, axes = plt.subplots(figsize=(7.5, 4.5))
     for label, entry in times["classical"].items():
-        fine = label.startswith("fine")
-        axes.loglog(entry["median"], 100 * entry["relative_l2"], "s" if fine else "o", color="C0" if fine else "C1")
-        axes.annotate(
-            label, (entry["median"], 100 * entry["relative_l2"]), fontsize=6, xytext=(3, 3), textcoords="offset points"
-        )
+        style = "sC0" if label.startswith("fine") else "oC1"
+        axes.loglog(entry["median"], 100 * entry["relative_l2"], style, markersize=5)
+        place = (entry["median"], 100 * entry["relative_l2"])
+        axes.annotate(label.split(", ")[1], place, fontsize=7, xytext=(5, -3), textcoords="offset points")
     error = 100 * report["accuracy"]["relative_l2"]
-    axes.loglog(times["forward_1"]["median"], error, "*", color="C3", markersize=14, label="surrogate, 1 sample")
-    axes.loglog(times["full_answer"]["median"], error, "P", color="C3", label="with band and bound")
-    axes.plot([], [], "o", color="C1", label="classical, served medium")
-    axes.plot([], [], "s", color="C0", label="classical, needs the fine medium")
-    axes.set(xlabel="milliseconds, one thread", ylabel="relative L2 error, %", title="Cost and accuracy")
+    axes.loglog(times["forward_1"]["median"], error, "*C3", markersize=13, label="surrogate, forward")
+    axes.loglog(times["full_answer"]["median"], error, "PC3", label="surrogate, full answer with band and bound")
+    axes.plot([], [], "oC1", label="classical on the served medium")
+    axes.plot([], [], "sC0", label="classical, given the fine medium")
+    axes.set(xlabel="milliseconds, one thread", ylabel="mean relative L2 error, %", title="Cost and accuracy")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize=6)
     axes.legend(fontsize=7)
     return _png(figure)
 
@@ -63,8 +66,8 @@ def validity_plot(report: dict[str, Any]) -> bytes:
 
 def example_plot(model: PhysicalModel, example: dict[str, Any]) -> bytes:
     """Input, answer, error and band half-width of one held-out case."""
-    figure, axes = plt.subplots(1, 4, figsize=(14, 3))
-    unit = ("permeability", "pressure", "|error|", "half-width of the 90 % band")
+    figure, axes = plt.subplots(1, 4, figsize=(15, 3.4), layout="constrained")
+    unit = ("permeability", "pressure", "|error|", "90 % band, half-width")
     maps = ("viridis", "magma", "cividis", "cividis")
     fields = (example["input"], example["output"], example["error"], example["half_width"])
     top = float(np.max(example["half_width"]))
@@ -72,8 +75,8 @@ def example_plot(model: PhysicalModel, example: dict[str, Any]) -> bytes:
         limits = {"vmin": 0.0, "vmax": top} if shared else {}
         image = panel.imshow(np.asarray(values).T, origin="lower", extent=(0, 1, 0, 1), cmap=colours, **limits)
         panel.set(title=title, xlabel="x", ylabel="y")
-        figure.colorbar(image, ax=panel)
-    figure.suptitle(f"{model.title}: a held-out case")
+        figure.colorbar(image, ax=panel, format="%.2g")
+    figure.suptitle(f"{model.title}: a held-out case, error and band on one scale")
     return _png(figure)
 
 
@@ -102,6 +105,10 @@ def _accuracy(report: dict[str, Any]) -> str:
     accuracy = report["accuracy"]
     rows = [["this surrogate, ensemble mean", f"{accuracy['relative_l2']:.4f}"]]
     rows += [[f"member {i + 1}", f"{e:.4f}"] for i, e in enumerate(accuracy["members"])]
+    rows += [
+        [f"ablation: recipe “{name}”, {a['members']} member, {a['epochs']} epochs", f"{a['relative_l2']:.4f}"]
+        for name, a in report["ablations"].items()
+    ]
     rows += [[f"published: {name}", f"{error:.4f}"] for name, error in accuracy["published"].items()]
     rows += [
         [f"classical: {name}", f"{entry['relative_l2']:.4f}"]

@@ -12,7 +12,12 @@ from models.repository import SHIPPED
 def _sample(model: PhysicalModel, recipe: Recipe, folder: Path, options: argparse.Namespace) -> None:
     from training import dataset
 
-    dataset.sample(model, recipe, folder / "data", options.scheduler)
+    # recipes of one model on one grid train on the same samples
+    shared = folder.parent / f"data-{recipe.points}"
+    link = folder / "data"
+    if not link.exists():
+        link.symlink_to(Path("..") / shared.name, target_is_directory=True)
+    dataset.sample(model, recipe, shared, options.scheduler)
 
 
 def _fit(model: PhysicalModel, recipe: Recipe, folder: Path, options: argparse.Namespace) -> None:
@@ -36,12 +41,16 @@ def _calibrate(model: PhysicalModel, recipe: Recipe, folder: Path, options: argp
 def _report(model: PhysicalModel, recipe: Recipe, folder: Path, options: argparse.Namespace) -> None:
     from training import publish, report
 
-    zoo = options.into or folder / "zoo"
     candidate = publish.publish(model, recipe, folder, folder / "candidate", options.version, False)
     share = 1.0 if options.preset == "full" else 0.01
     report.report(model, recipe, folder, candidate, share, options.scheduler)
-    written = publish.publish(model, recipe, folder, zoo, options.version, True)
-    print(f"bundle written: {written}")
+
+
+def _publish(model: PhysicalModel, recipe: Recipe, folder: Path, options: argparse.Namespace) -> None:
+    from training import publish
+
+    zoo = options.into or folder / "zoo"
+    print(f"bundle written: {publish.publish(model, recipe, folder, zoo, options.version, True)}")
 
 
 STAGES: dict[str, Callable[[PhysicalModel, Recipe, Path, argparse.Namespace], None]] = {
@@ -50,6 +59,7 @@ STAGES: dict[str, Callable[[PhysicalModel, Recipe, Path, argparse.Namespace], No
     "export": _export,
     "calibrate": _calibrate,
     "report": _report,
+    "publish": _publish,
 }
 
 

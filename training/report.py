@@ -71,6 +71,28 @@ def accuracy(surrogate: Surrogate, data: Path) -> dict[str, Any]:
     }
 
 
+def ablations(model: PhysicalModel, folder: Path) -> dict[str, dict[str, float]]:
+    """Test error of the other recipes on the same grid that have been trained beside this run."""
+    found = {}
+    own = model.recipes[folder.name]
+    (inputs,), (truth,) = (tuple(part.values()) for part in dataset.load(folder / "data", "test"))
+    for preset, recipe in model.recipes.items():
+        checkpoint = folder.parent / preset / "checkpoint.pt"
+        if preset == folder.name or recipe.points != own.points or not checkpoint.exists():
+            continue
+        network = load_network(recipe, checkpoint)
+        with torch.no_grad():
+            parts = [network(part)[0].mean(1).numpy() for part in torch.from_numpy(inputs).split(20)]
+        curve = learning_curve(checkpoint.parent)
+        found[preset] = {
+            "relative_l2": float(relative_l2(np.concatenate(parts), truth).mean()),
+            "members": recipe.members,
+            "epochs": curve[-1]["epoch"],
+            "minutes": curve[-1]["seconds"] / 60,
+        }
+    return found
+
+
 def coverage(surrogate: Surrogate, data: Path) -> dict[str, Any]:
     """Realised coverage and width of the 90 % bands on the held-out split."""
     (inputs,), (truth,) = (tuple(part.values()) for part in dataset.load(data, "held_out"))
@@ -291,11 +313,12 @@ def report(
     """Measure everything; `share` < 1 shrinks the number of cases for small presets."""
     surrogate = load_surrogate(bundle, RuntimeOptions())
     curve = learning_curve(folder)
-    result = {
+    result: dict[str, Any] = {
         "machine": machine(),
         "training": {"seconds": curve[-1]["seconds"], "epochs": curve[-1]["epoch"], "curve": curve},
         "example": example(surrogate, folder / "data"),
         "accuracy": accuracy(surrogate, folder / "data") | {"published": dict(model.published)},
+        "ablations": ablations(model, folder),
         "coverage": coverage(surrogate, folder / "data"),
         "efficiency": efficiency(model, surrogate, recipe, share, scheduler),
         "validity_rejection": validity(model, surrogate, recipe, share),
