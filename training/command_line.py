@@ -43,7 +43,7 @@ def _report(model: PhysicalModel, recipe: Recipe, folder: Path, options: argpars
 
     candidate = publish.publish(model, recipe, folder, folder / "candidate", options.version, False)
     share = 1.0 if options.preset == "full" else 0.01
-    report.report(model, recipe, folder, candidate, share, options.scheduler)
+    report.report(model, recipe, folder, candidate, share, options.scheduler, options.only)
 
 
 def _publish(model: PhysicalModel, recipe: Recipe, folder: Path, options: argparse.Namespace) -> None:
@@ -84,6 +84,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("model", choices=catalog.names())
         command.add_argument("--preset", default="full", help="recipe of the model: full, tiny, …")
         command.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept")
+        command.add_argument("--only", nargs="*", default=(), help="sections of the report to measure again")
         command.add_argument("--into", type=Path, default=None, help="zoo to write the bundle to")
         command.add_argument("--version", default="1", help="version of the bundle")
         command.add_argument("--scheduler", default=None, help="address of a Dask scheduler (default: local)")

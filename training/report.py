@@ -7,7 +7,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -193,20 +193,23 @@ def explanations(model: PhysicalModel, surrogate: Surrogate, recipe: Recipe) -> 
         {"type": "point", "x": 0.4, "y": 0.6}, {"type": "region_mean", "x": [0.25, 0.5], "y": [0.5, 0.75]},
         {"type": "norm"}, {"type": "linear", "weights": np.outer(*[np.linspace(-1, 1, recipe.points)] * 2)},
     )  # fmt: skip
-    gaps, cosines = [], []
+    gaps, turnovers, cosines = [], [], []
     baseline = np.full(surrogate.input.shape, model.baseline)
     for index in range(EXPLAINED):
         values = model.draw(FRESH_SEED + 2, index, recipe.points, model.training_family)[surrogate.input.name]
         values = values.astype(np.float32)
         for request in requests:
             quantity = make_quantity(surrogate.output, request)
-            gap = integrated_gradients(surrogate, values, baseline, quantity).gap
-            gaps.append(np.nan if gap is None else gap)
+            found = integrated_gradients(surrogate, values, baseline, quantity)
+            gaps.append(np.nan if found.gap is None else found.gap)
+            turnovers.append(found.absolute_gap / np.abs(found.values).sum())
             sensitivity = explanation_gradient(surrogate, values, quantity).values
             cosines.append(solver_cosine(surrogate, values, quantity, sensitivity))
     return {
         "cases": len(gaps),
         "completeness_gap_median": float(np.nanmedian(gaps)), "completeness_gap_max": float(np.nanmax(gaps)),
+        "completeness_gap_over_turnover_max": float(np.max(turnovers)),
+        "cases_above_1e-4": int(np.sum(np.array(gaps) > 1e-4)),
         "solver_adjoint_cosine_median": float(np.median(cosines)),
         "solver_adjoint_cosine_min": float(np.min(cosines)),
     }  # fmt: skip
@@ -308,23 +311,37 @@ def learning_curve(folder: Path) -> list[Mapping[str, Any]]:
 
 
 def report(
-    model: PhysicalModel, recipe: Recipe, folder: Path, bundle: Path, share: float, scheduler: str | None = None
+    model: PhysicalModel,
+    recipe: Recipe,
+    folder: Path,
+    bundle: Path,
+    share: float,
+    scheduler: str | None = None,
+    only: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Measure everything; `share` < 1 shrinks the number of cases for small presets."""
+    """Measure everything, or `only` some sections of an earlier report; `share` < 1 shrinks the number of cases.
+
+    Raises KeyError when `only` names no section.
+    """
     surrogate = load_surrogate(bundle, RuntimeOptions())
     curve = learning_curve(folder)
-    result: dict[str, Any] = {
-        "machine": machine(),
-        "training": {"seconds": curve[-1]["seconds"], "epochs": curve[-1]["epoch"], "curve": curve},
-        "example": example(surrogate, folder / "data"),
-        "accuracy": accuracy(surrogate, folder / "data") | {"published": dict(model.published)},
-        "ablations": ablations(model, folder),
-        "coverage": coverage(surrogate, folder / "data"),
-        "efficiency": efficiency(model, surrogate, recipe, share, scheduler),
-        "validity_rejection": validity(model, surrogate, recipe, share),
-        "explanations": explanations(model, surrogate, recipe),
-        "derivatives": derivatives(surrogate, recipe, folder),
-        "milliseconds": costs(model, surrogate, recipe, bundle),
+    training = {"seconds": curve[-1]["seconds"], "epochs": curve[-1]["epoch"], "curve": curve}
+    sections: dict[str, Callable[[], Any]] = {
+        "machine": machine,
+        "training": lambda: training,
+        "example": lambda: example(surrogate, folder / "data"),
+        "accuracy": lambda: accuracy(surrogate, folder / "data") | {"published": dict(model.published)},
+        "ablations": lambda: ablations(model, folder),
+        "coverage": lambda: coverage(surrogate, folder / "data"),
+        "efficiency": lambda: efficiency(model, surrogate, recipe, share, scheduler),
+        "validity_rejection": lambda: validity(model, surrogate, recipe, share),
+        "explanations": lambda: explanations(model, surrogate, recipe),
+        "derivatives": lambda: derivatives(surrogate, recipe, folder),
+        "milliseconds": lambda: costs(model, surrogate, recipe, bundle),
     }
-    (folder / "report.json").write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
+    path = folder / "report.json"
+    result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if only else {}
+    for name in only or sections:
+        result[name] = sections[name]()
+        path.write_text(json.dumps(result, indent=1, ensure_ascii=False), encoding="utf-8")
     return result
