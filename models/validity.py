@@ -113,11 +113,12 @@ class Domain:
             scores["task"] = task
         p_values = {name: self._two_sided(name, score) for name, score in scores.items()}
         p_value = min(1.0, len(self._reference) * min(p_values.values()))
-        reasons = list(self._hard_reasons(values))
+        hard = self._hard_reasons(values)
+        reasons = list(hard)
         if p_value < THRESHOLD:
             limit = THRESHOLD / len(self._reference)
             reasons += [f"{name}: p = {p:.4f}" for name, p in p_values.items() if p < limit]
-        return Validity(not reasons, 0.0 if self._hard_reasons(values) else p_value, tuple(reasons))
+        return Validity(not reasons, 0.0 if hard else p_value, tuple(reasons))
 
     def _two_sided(self, name: str, score: float) -> float:
         reference = self._reference[name]

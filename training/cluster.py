@@ -9,6 +9,7 @@ from dask.distributed import Client, LocalCluster, as_completed
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
+BATCH = 100  # tasks carry arrays; a graph of all of them at once would be large
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -30,6 +31,6 @@ def run(function: Callable[[Task], Result], tasks: Iterable[Task], scheduler: st
 
 
 def _collect(client: Client, function: Callable[[Task], Result], tasks: list[Task]) -> Iterator[Result]:
-    futures = client.map(function, tasks, pure=False)
+    futures = client.map(function, tasks, pure=False, batch_size=BATCH)
     for future in as_completed(futures):
         yield future.result()

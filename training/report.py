@@ -261,7 +261,7 @@ def timed(call: Callable[[], Any], repeats: int = REPEATS) -> dict[str, float]:
     return {"median": float(median), "quartile_1": float(low), "quartile_3": float(high)}
 
 
-def costs(model: PhysicalModel, surrogate: Surrogate, recipe: Recipe, folder: Path) -> dict[str, Any]:
+def costs(model: PhysicalModel, surrogate: Surrogate, recipe: Recipe, folder: Path, data: Path) -> dict[str, Any]:
     """Times and errors of the surrogate and of every classical method, one thread each, in one run."""
     single = load_surrogate(folder, RuntimeOptions(threads=1))
     points, family, name = recipe.points, model.training_family, surrogate.input.name
@@ -277,20 +277,22 @@ def costs(model: PhysicalModel, surrogate: Surrogate, recipe: Recipe, folder: Pa
         "two_sided_bound": timed(lambda: model.statements(inner, mean)),
         "full_answer": timed(lambda: single.predict(first)),
         "fallback_solver": timed(lambda: model.solve(inner)),
-        "classical": _classical(model, recipe),
+        "classical": _classical(model, recipe, data),
     }
 
 
-def _classical(model: PhysicalModel, recipe: Recipe, samples: int = 12) -> dict[str, Any]:
+def _classical(model: PhysicalModel, recipe: Recipe, data: Path) -> dict[str, Any]:
+    """Errors on the very samples of the accuracy table, times on the first of them."""
     errors: dict[str, list[float]] = {}
     times: dict[str, dict[str, float]] = {}
-    for index in tqdm(range(samples), desc="classical methods", leave=False):
-        fine = model.fine_inputs(FRESH_SEED + 4, index, recipe.points, model.training_family)
-        (truth,) = model.pair(FRESH_SEED + 4, index, recipe.points, model.training_family)[1].values()
+    split = recipe.splits["test"]
+    (truths,) = dataset.load(data, "test")[1].values()
+    for index, truth in enumerate(tqdm(truths, desc="classical methods", leave=False)):
+        fine = model.fine_inputs(split.seed, index, recipe.points, model.training_family)
         for label, solve in model.baselines(fine).items():
             errors.setdefault(label, []).append(float(relative_l2(solve()[None], truth[None])[0]))
             if index == 0:
-                times[label] = timed(solve, 7)
+                times[label] = timed(solve)
     return {label: {"relative_l2": float(np.mean(e)), **times[label]} for label, e in errors.items()}
 
 
@@ -337,7 +339,7 @@ def report(
         "validity_rejection": lambda: validity(model, surrogate, recipe, share),
         "explanations": lambda: explanations(model, surrogate, recipe),
         "derivatives": lambda: derivatives(surrogate, recipe, folder),
-        "milliseconds": lambda: costs(model, surrogate, recipe, bundle),
+        "milliseconds": lambda: costs(model, surrogate, recipe, bundle, folder / "data"),
     }
     path = folder / "report.json"
     result: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if only else {}
