@@ -1,6 +1,7 @@
 """The command line of offline training."""
 
 import argparse
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -43,7 +44,9 @@ def _report(model: PhysicalModel, recipe: Recipe, folder: Path, options: argpars
 
     candidate = publish.publish(model, recipe, folder, folder / "candidate", options.version, False)
     share = 1.0 if options.preset == "full" else 0.01
-    report.report(model, recipe, folder, candidate, share, options.scheduler, options.only)
+    found = report.report(model, recipe, folder, candidate, share, options.scheduler, options.only)
+    shown = {key: value for key, value in found.items() if key not in ("example", "training")}
+    print(json.dumps(shown, indent=1, ensure_ascii=False))
 
 
 def _publish(model: PhysicalModel, recipe: Recipe, folder: Path, options: argparse.Namespace) -> None:

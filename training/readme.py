@@ -49,6 +49,11 @@ def figures(document: dict[str, Any]) -> str:
         f"members {min(accuracy['members']):.4f}–{max(accuracy['members']):.4f}, worst case {accuracy['worst']:.4f}, "
         f"relative H1 {accuracy['relative_h1']:.4f}; published: "
         + ", ".join(f"{name} {error:.4f}" for name, error in accuracy["published"].items()),
+        *(
+            f"ablation, the network alone (recipe “{name}”, no conjugate-gradient steps): {a['relative_l2']:.4f} with "
+            f"{a['members']} member after {a['minutes']:.0f} minutes"
+            for name, a in report["ablations"].items()
+        ),
         f"training: {report['training']['seconds'] / 60:.0f} minutes for {len(accuracy['members'])} members on "
         f"{report['machine']['cores']} cores",
         comparison(report),
@@ -60,8 +65,10 @@ def figures(document: dict[str, Any]) -> str:
             f"violations in {e['cases']}"
             for family, e in report["efficiency"].items()
         ),
-        f"explanations: completeness gap at 8 nodes median {explain['completeness_gap_median']:.1e}, max "
-        f"{explain['completeness_gap_max']:.1e}; cosine with the solver's adjoint median "
+        f"explanations: completeness gap at 8 nodes median {explain['completeness_gap_median']:.1e}, above 1e-4 in "
+        f"{explain['cases_above_1e-4']} of {explain['cases']} cases (max {explain['completeness_gap_max']:.1e}, where the "
+        f"difference itself nearly cancels; over the sum of |attributions| at most "
+        f"{explain['completeness_gap_over_turnover_max']:.1e}); cosine with the solver's adjoint median "
         f"{explain['solver_adjoint_cosine_median']:.3f}, min {explain['solver_adjoint_cosine_min']:.3f}; adjoint identity "
         f"{checks['adjoint_identity']:.1e}; parity with torch {checks['forward_parity']:.1e} (forward), "
         f"{checks['vjp_parity']:.1e} (VJP), {checks['jvp_parity']:.1e} (JVP)",
