@@ -1,4 +1,4 @@
-# make serve | test | bench | card — each creates what it needs
+# make serve | test | bench | readme — each creates what it needs
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -22,10 +22,7 @@ serve: $(VENV)/.serving
 	$(BIN)/python -m api
 
 check: $(VENV)/.testing
-	$(BIN)/ruff check api models training tests
-	$(BIN)/ruff format --check api models training tests
-	$(BIN)/mypy
-	$(BIN)/lint-imports
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/pre-commit run --all-files
 	$(BIN)/python -m models check
 
 test: check

@@ -12,10 +12,15 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+from jaxtyping import install_import_hook
 
-from models.repository import SHIPPED, bundle_folders, load_surrogate
-from models.runtime import RuntimeOptions
-from models.surrogate import Surrogate
+# shapes and types in signatures are checked at run time, in tests only
+with install_import_hook(
+    ("models.numerics", "models.catalog", "models.uncertainty", "models.validity"), "beartype.beartype"
+):
+    from models.repository import SHIPPED, bundle_folders, load_surrogate
+    from models.runtime import RuntimeOptions
+    from models.surrogate import Surrogate
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60

@@ -115,3 +115,12 @@ def test_relative_errors_of_a_scaled_field(generator):
     truth = generator.standard_normal((3, 9, 9))
     np.testing.assert_allclose(metrics.relative_l2(1.1 * truth, truth), 0.1, rtol=1e-12)
     np.testing.assert_allclose(metrics.relative_h1(1.1 * truth, truth), 0.1, rtol=1e-12)
+
+
+def test_shapes_in_signatures_are_checked_while_testing():
+    from jaxtyping import TypeCheckError
+
+    from models.numerics import bilinear
+
+    with pytest.raises(TypeCheckError):
+        bilinear.energy_squared(np.ones(3), np.ones((2, 2)))
