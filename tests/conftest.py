@@ -14,13 +14,12 @@ import numpy as np
 import pytest
 from jaxtyping import install_import_hook
 
-# shapes and types in signatures are checked at run time, in tests only
-with install_import_hook(
-    ("models.numerics", "models.catalog", "models.uncertainty", "models.validity"), "beartype.beartype"
-):
-    from models.repository import SHIPPED, bundle_folders, load_surrogate
-    from models.runtime import RuntimeOptions
-    from models.surrogate import Surrogate
+# shapes and types in signatures are checked at run time, in tests only; models are imported after this line
+install_import_hook(("models.numerics", "models.catalog", "models.uncertainty", "models.validity"), "beartype.beartype")
+
+from models.repository import SHIPPED, bundle_folders, load_surrogate  # noqa: E402
+from models.runtime import RuntimeOptions  # noqa: E402
+from models.surrogate import Surrogate  # noqa: E402
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 60

@@ -52,7 +52,7 @@ def cell_load(source: Cells) -> Nodes:
     return load
 
 
-def prolong(values: Nodes) -> Nodes:
+def prolong(values: Nodes) -> Float[np.ndarray, "fine_x fine_y"]:
     """The same function on cells of half the width (Q1 nests)."""
     points = 2 * values.shape[0] - 1
     fine = np.empty((points, points))

@@ -52,7 +52,7 @@ def control_volumes(nodal: Nodal) -> bilinear.Cells:
     return np.asarray(nodal[np.ix_(owner, owner)])
 
 
-def interpolate(pressure: Nodal, permeability: Nodal) -> bilinear.Nodes:
+def interpolate(pressure: Nodal, permeability: Nodal) -> Float[np.ndarray, "fine_x fine_y"]:
     """V on the half cells: the nodal values, flux-continuous means on edges, least energy at cell centres."""
     points = 2 * pressure.shape[0] - 1
     weighted = permeability * pressure
