@@ -58,7 +58,7 @@ def band_scale(spread: Float[np.ndarray, "batch *grid"], scale: Scale) -> Float[
 
 
 def rank(count: int, level: float) -> int:
-    """K = ⌈(n+1)·level⌉ of `count` calibration scores.
+    """k = ⌈(n+1)·level⌉ of `count` calibration scores.
 
     Raises UnsupportedLevel when the level is not in (0, 1) or needs more than `count` scores.
     """
@@ -104,7 +104,7 @@ class Calibration:
         return np.asarray(np.abs(self._residuals).reshape(self.count, -1).max(axis=1))
 
     def simultaneous(self, level: float) -> float:
-        """Q such that all points lie in m ± q s at once.
+        """q such that all points lie in m ± q s at once.
 
         Raises UnsupportedLevel.
         """

@@ -30,7 +30,7 @@ def _sines(points: int) -> np.ndarray:
 
 
 def _smooth_source(points: int) -> np.ndarray:
-    """F = −∇·(a∇u) for a = exp(sin 2πx cos πy), u = sin πx sin πy."""
+    """f = −∇·(a∇u) for a = exp(sin 2πx cos πy), u = sin πx sin πy."""
     x, y = _nodes(points)
     medium, pi = _smooth_medium(points), np.pi
     slope_x = 2 * pi * np.cos(2 * pi * x) * np.cos(pi * y)
@@ -52,7 +52,7 @@ def _constant(points: int) -> np.ndarray:
 
 
 def _constant_series(points: int) -> np.ndarray:
-    """U = Σ_{odd k,m} 16/(π⁴ k m (k²+m²)) sin kπx sin mπy / a, a = 2; 400 odd modes per axis."""
+    """u = Σ_{odd k,m} 16/(π⁴ k m (k²+m²)) sin kπx sin mπy / a, a = 2; 400 odd modes per axis."""
     x, _ = _nodes(points)
     odd = np.arange(1, 800, 2)
     sines = np.sin(np.pi * x * odd[None, :])

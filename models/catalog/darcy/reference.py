@@ -45,8 +45,8 @@ def residual(
     pressure: Float[np.ndarray, "x y"],
     source: Float[np.ndarray, "x y"] | float = 1.0,
     face_mean: FaceMean = "geometric",
-) -> Float[np.ndarray, "x y"]:
-    """F + div_h(a ∇_h u) on interior nodes: what is left when `pressure` is put into the scheme."""
+) -> Float[np.ndarray, "inner_x inner_y"]:
+    """f + div_h(a ∇_h u) on interior nodes: what is left when `pressure` is put into the scheme."""
     cells = permeability.shape[0] - 1
     values = np.broadcast_to(np.asarray(source, dtype=float), permeability.shape)[1:-1, 1:-1]
     applied = assemble(permeability, face_mean).apply(pressure[1:-1, 1:-1]) * cells**2
