@@ -54,7 +54,8 @@ def test_every_public_function_and_class_has_a_docstring():
 
 def test_no_tracked_text_names_a_registry_or_a_machine_path():
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
-    pattern = re.compile(r"(extra-)?index-url|find-links|/simple/|" + "/" + "work/|/root/")
+    hosts, homes = ("index" + "-url", "find" + "-links"), ("work", "root", "home")
+    pattern = re.compile("|".join([*hosts, *(rf"(?<![\w.])/{home}/\w" for home in homes)]))
     skipped = {".onnx", ".bin", ".npz", ".png"}
     found = []
     for name in listed:
