@@ -4,8 +4,8 @@
 
 Order 2 for smooth a. Two settings are used: arithmetic face means on the 421² nodes where the medium is drawn make
 the training truth (the scheme of the FNO paper); geometric means on the 85² served nodes are the fallback while
-serving, because on a subsampled two-phase medium they come almost twice as close to that truth (0.29 % against
-0.54 %, `python -m training report darcy`).
+serving, because on a subsampled two-phase medium they come more than twice as close to that truth (0.31 % against
+0.68 %, `python -m training report darcy`).
 """
 
 import numpy as np
