@@ -1,8 +1,8 @@
 """What a catalogue entry declares: equation, fields, sampler, solvers, bound, cases and recipes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -41,9 +41,6 @@ class Recipe:
     scale_weight: float = 1e-3
     warm_up: float = 0.1
     full_precision_share: float = 0.2
-    band_smoothing: float = 1.0
-    band_floor: float = 0.1
-    options: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

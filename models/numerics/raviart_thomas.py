@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from models.numerics import bilinear
-from models.numerics.sine_transform import solve_bilinear_neumann, solve_five_point_cells
+from models.numerics.sine_transform import solve_five_point_cells
 
 
 @dataclass(frozen=True)
@@ -102,14 +102,3 @@ def curl_load(flux: Flux, values: bilinear.Nodes, coefficient: bilinear.Cells) -
     load[1:] += force_y
     load[:-1] -= force_y
     return load
-
-
-__all__ = [
-    "Flux",
-    "add_curl",
-    "constitutive_error_squared",
-    "curl_load",
-    "equilibrate",
-    "harmonic_flux",
-    "solve_bilinear_neumann",
-]
