@@ -9,9 +9,10 @@ import numpy as np
 
 from models.bundle import GOLDEN_FILE
 from models.errors import BrokenBundle, SurrogateError
+from models.fields import check_names
 from models.repository import SHIPPED, Repository, bundle_folders, load_surrogate
 from models.runtime import RuntimeOptions
-from models.surrogate import Surrogate, describe
+from models.surrogate import Question, Surrogate, describe
 
 GOLDEN_TOLERANCE = 1e-5  # relative; summation order differs between processors and providers
 
@@ -22,11 +23,14 @@ def check_golden(surrogate: Surrogate) -> float:
     Raises BrokenBundle when it exceeds the tolerance.
     """
     golden = surrogate.bundle.arrays(GOLDEN_FILE)
-    members = surrogate.run({surrogate.input.name: golden["input"]}).members
-    distance = float(np.linalg.norm(members - golden["members"]) / np.linalg.norm(golden["members"]))
-    if not distance <= GOLDEN_TOLERANCE:
-        raise BrokenBundle(GOLDEN_FILE, f"outputs within {GOLDEN_TOLERANCE:g}", f"{distance:.2e}")
-    return distance
+    inputs = {key.removeprefix("input."): values for key, values in golden.items() if key.startswith("input.")}
+    distances = [0.0]
+    for name, prediction in surrogate.run(inputs).items():
+        stored = golden[f"{name}_members"]
+        distances.append(float(np.linalg.norm(prediction.members - stored) / np.linalg.norm(stored)))
+    if not max(distances) <= GOLDEN_TOLERANCE:
+        raise BrokenBundle(GOLDEN_FILE, f"outputs within {GOLDEN_TOLERANCE:g}", f"{max(distances):.2e}")
+    return max(distances)
 
 
 def _check(root: Path) -> int:
@@ -44,16 +48,25 @@ def _check(root: Path) -> int:
 
 
 def _predict(surrogate: Surrogate, source: Path, target: Path, level: float) -> None:
-    values = np.load(source, allow_pickle=False)
-    batched = values.ndim > len(surrogate.input.shape)
-    answer = surrogate.predict({surrogate.input.name: values if batched else values[None]}, level)
-    arrays = {surrogate.output.name: answer.prediction.mean}
-    if answer.band is not None:
-        arrays |= {"lower": answer.band.lower, "upper": answer.band.upper}
+    inputs = _read_inputs(surrogate, source)
+    answer = surrogate.predict(inputs, Question(level))
+    arrays = {name: prediction.mean for name, prediction in answer.predictions.items()}
+    for name, band in answer.bands.items():
+        if band is not None:
+            arrays |= {f"{name}_lower": band.lower, f"{name}_upper": band.upper}
     np.savez(target, allow_pickle=False, **arrays)
     for index, statements in enumerate(answer.statements):
         for statement in statements:
             print(json.dumps({"sample": index} | statement.document(), ensure_ascii=False))
+
+
+def _read_inputs(surrogate: Surrogate, source: Path) -> dict[str, np.ndarray]:
+    """Inputs by field from an .npz file, or the only one from an .npy file; a batch axis is added where there is none."""
+    loaded = np.load(source, allow_pickle=False)
+    fields = {item.name: item for item in surrogate.manifest.inputs}
+    given = {name: loaded[name] for name in loaded.files} if hasattr(loaded, "files") else {next(iter(fields)): loaded}
+    check_names(surrogate.manifest.inputs, given)
+    return {name: v if v.ndim > len(fields[name].shape) else v[None] for name, v in given.items()}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -65,7 +78,7 @@ def parser() -> argparse.ArgumentParser:
     commands.add_parser("check", help="verify hashes, shapes and golden outputs of every bundle")
     one = commands.add_parser("describe", help="everything a manifest says")
     one.add_argument("model")
-    run = commands.add_parser("predict", help="inputs in an .npy file to an .npz file")
+    run = commands.add_parser("predict", help="inputs in an .npz or .npy file to an .npz file")
     run.add_argument("model")
     run.add_argument("source", type=Path)
     run.add_argument("target", type=Path)

@@ -12,13 +12,14 @@ import os
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from models.errors import BrokenBundle
-from models.fields import Field
+from models.fields import Field, LeadTimes
 
 FORMAT = 1
 MANIFEST_FILE, WEIGHTS_FILE = "manifest.json", "weights.bin"
@@ -44,12 +45,17 @@ ALLOWED_OPERATORS = frozenset(
         "Erf",
         "Exp",
         "Expand",
+        "Floor",
         "Gather",
         "Gelu",
         "Gemm",
+        "Greater",
+        "GreaterOrEqual",
         "Identity",
         "InstanceNormalization",
         "LayerNormalization",
+        "Less",
+        "LessOrEqual",
         "Log",
         "MatMul",
         "Max",
@@ -60,6 +66,7 @@ ALLOWED_OPERATORS = frozenset(
         "Pow",
         "Range",
         "Reciprocal",
+        "ReduceMax",
         "ReduceMean",
         "ReduceSum",
         "Relu",
@@ -87,6 +94,14 @@ ALLOWED_OPERATORS = frozenset(
 
 
 @dataclass(frozen=True)
+class GraphOutput:
+    """Names of the graph outputs that hold one field's members and their scale."""
+
+    members: str
+    scale: str | None
+
+
+@dataclass(frozen=True)
 class Manifest:
     """The facts of a bundle; `document` is the whole JSON."""
 
@@ -103,15 +118,39 @@ class Manifest:
         """Version, a positive integer as text."""
         return str(self.document["version"])
 
-    @property
+    @cached_property
     def inputs(self) -> tuple[Field, ...]:
         """Input fields."""
         return tuple(Field.from_document(item) for item in self.document["inputs"])
 
-    @property
+    @cached_property
     def outputs(self) -> tuple[Field, ...]:
         """Output fields."""
         return tuple(Field.from_document(item) for item in self.document["outputs"])
+
+    @property
+    def lead_times(self) -> LeadTimes | None:
+        """The times a forecast can be asked for; None for a steady model."""
+        found = self.document.get("lead_times")
+        return None if found is None else LeadTimes(**found)
+
+    def output(self, name: str) -> Field:
+        """One output field."""
+        return next(item for item in self.outputs if item.name == name)
+
+    def output_names(self, name: str) -> GraphOutput:
+        """Graph outputs of one field; those of a foreign graph have names of their own, in the order of the fields."""
+        members, scale = f"{name}_members", f"{name}_scale"
+        present = self.document["graph"]["outputs"]
+        if members not in present:
+            return GraphOutput(present[[item.name for item in self.outputs].index(name)], None)
+        return GraphOutput(members, scale if scale in present else None)
+
+    @property
+    def physical_model(self) -> str | None:
+        """Name of the catalogue entry behind it; several bundles may share one (grids), a foreign one has none."""
+        name = self.document.get("physical_model")
+        return None if name is None else str(name)
 
     @property
     def members(self) -> int:

@@ -74,7 +74,8 @@ class OutOfRange(InvalidInput):
     """A value outside its declared range."""
 
     def __init__(self, field: str, expected: str, got: str) -> None:
-        super().__init__(f"{field} {expected}", got, "Correct the values, or choose a model with a wider range.", field)
+        remedy = "Correct the values or their unit, or choose a model with a wider range."
+        super().__init__(f"{field} {expected}", got, remedy, field)
 
 
 class MalformedArray(InvalidInput):

@@ -2,23 +2,34 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from jaxtyping import Float
 
 from models.errors import MissingField, NotFinite, OutOfRange, UnknownField, WrongShape
 
+LEAD_TIME = "lead_time"
+
+Role = Literal["field", "initial_state", "static", "forcing", "history", "parameter", "lead_time", "reference_time"]
+
 
 @dataclass(frozen=True)
 class Axis:
-    """A uniform axis: `points` nodes from `start` to `stop` inclusive."""
+    """A uniform axis: `points` nodes from `start` to `stop` inclusive.
+
+    `labels` name the nodes of an axis that counts things (stations); `standard_name` is CF's; a `periodic` axis goes on
+    after its last node with the first. The axis of forecast times is called `lead_time`.
+    """
 
     name: str
     units: str
     points: int
     start: float
     stop: float
+    labels: tuple[str, ...] = ()
+    standard_name: str = ""
+    periodic: bool = False
 
     @property
     def coordinates(self) -> Float[np.ndarray, " node"]:
@@ -28,7 +39,11 @@ class Axis:
 
 @dataclass(frozen=True)
 class Field:
-    """A named quantity on axes; `minimum` and `maximum` are what is accepted, not what was trained on."""
+    """A named quantity on axes; `minimum` and `maximum` are what is accepted, not what was trained on.
+
+    A field without axes is a scalar. `role` says what a time-dependent model does with an input; a `reference_time`
+    counts hours since 1970-01-01T00:00Z and travels as an RFC 3339 string. `standard_name` is CF's.
+    """
 
     name: str
     symbol: str
@@ -37,6 +52,8 @@ class Field:
     axes: tuple[Axis, ...]
     minimum: float | None = None
     maximum: float | None = None
+    role: Role = "field"
+    standard_name: str = ""
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -56,18 +73,41 @@ class Field:
     @classmethod
     def from_document(cls, document: Mapping[str, Any]) -> Self:
         """Read from a manifest."""
-        axes = tuple(Axis(**axis) for axis in document["axes"])
+        axes = tuple(Axis(**{**axis, "labels": tuple(axis.get("labels", ()))}) for axis in document["axes"])
         return cls(**{**document, "axes": axes})
 
 
-def check_values(field: Field, values: np.ndarray) -> None:
-    """Raise unless (batch, *axes) `values` have the field's shape, are finite and inside its range.
+@dataclass(frozen=True)
+class LeadTimes:
+    """The times a forecast can be asked for.
+
+    Either every time in [start, stop], given to the graph as the scalar input named `input`, with `frames` equispaced
+    times in the data and in the calibration; or the `frames` equispaced times alone (`input` None), which are then the
+    `lead_time` axis of the outputs.
+    """
+
+    units: str
+    start: float
+    stop: float
+    frames: int
+    input: str | None = None
+
+    @property
+    def values(self) -> np.ndarray:
+        """The lead times of the data and of the calibration."""
+        return np.linspace(self.start, self.stop, self.frames)
+
+
+def check_values(field: Field, values: np.ndarray, count: int) -> None:
+    """Raise unless (batch, *axes) `values` are `count` samples of the field's shape, finite and inside its range.
 
     Raises WrongShape, NotFinite, OutOfRange.
     """
     if values.shape[1:] != field.shape or values.ndim != len(field.shape) + 1:
         names = ", ".join(axis.name for axis in field.axes)
         raise WrongShape(field.name, f"shape {field.shape} ({names}), batch axis optional", f"{values.shape}")
+    if len(values) != count:
+        raise WrongShape(field.name, f"a batch of {count}, as the other inputs", f"{len(values)}")
     bad = ~np.isfinite(values)
     if bad.any():
         raise NotFinite(field.name, int(bad.sum()), str(tuple(int(i) for i in np.argwhere(bad)[0])))

@@ -1,12 +1,12 @@
 """What a catalogue entry declares: equation, fields, sampler, solvers, bound, cases and recipes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 
-from models.fields import Field
+from models.fields import Field, LeadTimes
 from models.statements import Statement
 
 Arrays = dict[str, np.ndarray]
@@ -14,15 +14,23 @@ Arrays = dict[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Split:
-    """A stream of samples: disjoint splits have different seeds."""
+    """A stream of samples: disjoint splits have other seeds, or other families (periods) where data are real.
+
+    `family` None is the model's training family.
+    """
 
     seed: int
     count: int
+    family: str | None = None
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """One training run; every number that decides its result."""
+    """One training run; every number that decides its result.
+
+    `settings` are the architecture's own; `window` samples are held in memory at a time; `initial` is the preset whose
+    trained weights this one starts from; `bundle` is the name under which it is served, by default the model's.
+    """
 
     points: int
     splits: Mapping[str, Split]
@@ -37,8 +45,9 @@ class Recipe:
     muon_rate: float = 0.01
     adam_rate: float = 3e-3
     weight_decay: float = 1e-5
-    gradient_weight: float = 0.5
-    scale_weight: float = 1e-3
+    window: int = 8192
+    initial: str | None = None
+    bundle: str | None = None
     warm_up: float = 0.1
     full_precision_share: float = 0.2
 
@@ -71,14 +80,41 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class Features:
+    """Fields computed from a batch of inputs that the graph takes after them, and their exact derivatives.
+
+    of(inputs) gives them by name; push(inputs, tangents) their derivative J t; pull(inputs, cotangents) gives Jᵀw for the
+    inputs they depend on. For what a convolution cannot see from nearby, such as where water collects.
+    """
+
+    names: tuple[str, ...]
+    of: Callable[[Arrays], Arrays]
+    push: Callable[[Arrays, Arrays], Arrays]
+    pull: Callable[[Arrays, Arrays], Arrays]
+
+
+@dataclass(frozen=True, kw_only=True)
 class PhysicalModel:
     """A catalogue entry. Functions take and return one sample, without a batch axis.
 
-    draw(seed, index, points, family) gives inputs, fine_inputs the same before coarsening, pair inputs and truth;
-    solve(inputs) is the fallback on the served grid; statements(inputs, outputs) are the guaranteed ones;
-    audit holds the bound against a finer reference; solver_gradient(inputs, field, weights) is ∂(weights·u)/∂inputs
-    by the solver's own adjoint; baselines(fine inputs) are classical methods, each returning served-grid values;
-    `baseline` is the reference input of explanations; `published` holds errors from the literature.
+    draw(seed, index, points, family) gives inputs, pair inputs and truth. Where lead times are an input of the graph
+    (`lead_times.input`), neither has that input and every truth has a leading axis of `lead_times.values`.
+    statements(inputs, outputs) are those of the mathematics; with lead times as input, both carry ascending times from
+    zero, those of `bound_times(requested)`, and each statement names its lead time.
+    `bounds` lists their norms and kinds. scores(inputs, means, deviations, truths) are the model's own accuracy figures of a whole split (batch axis first).
+
+    Only some physics can give the rest, None elsewhere: `features` are computed before the graph runs; solve(inputs) is the fallback on the served grid;
+    relative_bound(inputs, outputs) joins the validity detectors; audit holds the bound against a finer reference;
+    solver_gradient(inputs, field, weights) is ∂(weights·u)/∂inputs by the solver's own adjoint;
+    fine_inputs are inputs before coarsening and baselines(fine inputs) classical methods, each returning served-grid
+    values. `baseline` is the constant reference input of explanations, by field; `published` holds errors from the
+    literature; `exact_boundary` counts rings of nodes that carry no error by construction; `mean_free` names inputs on whose
+    mean the answer does not depend; `transforms` names the map in which a field's errors are symmetric (identity);
+    `stored_residuals` names the outputs whose calibration residuals ship (None: all); `thresholds` are those whose
+    exceedance the report checks; `audits` how many bounds of each family it audits; blocks(inputs) numbers samples that
+    depend on each other; `held_out` the families reported on; skill(found, truth) scores classical answers for the first
+    output beyond relative L2; comparison(inputs, truths) are the scores of statistical baselines; `notes` go on the card;
+    `source` is where other processes find a model that is not in the catalogue.
     """
 
     name: str
@@ -92,19 +128,39 @@ class PhysicalModel:
     inputs: Callable[[int], tuple[Field, ...]]
     outputs: Callable[[int], tuple[Field, ...]]
     families: tuple[str, ...]
-    baseline: float
-    published: Mapping[str, float]
     training_family: str
-    exact_boundary: int
     draw: Callable[[int, int, int, str], Arrays]
     pair: Callable[[int, int, int, str], tuple[Arrays, Arrays]]
-    solve: Callable[[Arrays], Arrays]
-    residual: Callable[[Arrays, Arrays], np.ndarray]
-    statements: Callable[[Arrays, Arrays], tuple[Statement, ...]]
-    relative_bound: Callable[[Arrays, Arrays], float]
-    audit: Callable[[Arrays, Arrays], Audit]
-    solver_gradient: Callable[[Arrays, str, np.ndarray], Arrays]
-    baselines: Callable[[Arrays], Mapping[str, Callable[[], np.ndarray]]]
-    fine_inputs: Callable[[int, int, int, str], Arrays]
     cases: tuple[Case, ...]
     recipes: Mapping[str, Recipe]
+    statements: Callable[[Arrays, Arrays], tuple[Statement, ...]]
+    bounds: tuple[tuple[str, str], ...] = ()
+    baseline: Mapping[str, float] = field(default_factory=dict)
+    published: Mapping[str, float] = field(default_factory=dict)
+    notes: str = ""
+    source: str = ""
+    exact_boundary: int = 0
+    mean_free: tuple[str, ...] = ()
+    transforms: Mapping[str, str] = field(default_factory=dict)
+    stored_residuals: tuple[str, ...] | None = None
+    lead_times: LeadTimes | None = None
+    held_out: tuple[str, ...] = ()
+    thresholds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    audits: Mapping[str, int] = field(default_factory=dict)
+    blocks: Callable[[Arrays], np.ndarray] | None = None
+    scores: Callable[[Arrays, Arrays, Arrays, Arrays], Mapping[str, float]] | None = None
+    skill: Callable[[np.ndarray, np.ndarray], Mapping[str, float]] | None = None
+    comparison: Callable[[Arrays, Arrays, Arrays, Arrays], Mapping[str, Mapping[str, float]]] | None = None
+    bound_times: Callable[[np.ndarray], np.ndarray] | None = None
+    features: Features | None = None
+    solve: Callable[[Arrays], Arrays] | None = None
+    residual: Callable[[Arrays, Arrays], np.ndarray] | None = None
+    relative_bound: Callable[[Arrays, Arrays], float] | None = None
+    audit: Callable[[Arrays, Arrays], Audit] | None = None
+    solver_gradient: Callable[[Arrays, str, np.ndarray], Arrays] | None = None
+    baselines: Callable[[Arrays], Mapping[str, Callable[[], np.ndarray]]] | None = None
+    fine_inputs: Callable[[int, int, int, str], Arrays] | None = None
+
+    def completed(self, inputs: Arrays) -> Arrays:
+        """A batch of inputs with the features that the graph takes after them."""
+        return inputs if self.features is None else inputs | self.features.of(inputs)

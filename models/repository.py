@@ -32,8 +32,8 @@ def load_surrogate(folder: Path, options: RuntimeOptions) -> Surrogate:
     bundle = read(folder)
     if (bundle.manifest.name, bundle.manifest.version) != (folder.parent.name, folder.name):
         raise BrokenBundle(MANIFEST_FILE, f"name and version {folder.parent.name}/{folder.name}", "others")
-    known = bundle.manifest.name in catalog.names()
-    return Surrogate(bundle, catalog.load(bundle.manifest.name) if known else None, options)
+    physics = bundle.manifest.physical_model
+    return Surrogate(bundle, catalog.load(physics) if physics in catalog.names() else None, options)
 
 
 class Repository:

@@ -14,7 +14,10 @@ Kind = Literal["guaranteed", "guaranteed_vs_discrete", "statistical", "indicator
 
 @dataclass(frozen=True)
 class Statement:
-    """One claim: |quantity error| in `norm` is at most `value`; `relative` to the norm of the truth when set."""
+    """One claim: |quantity error| in `norm` is at most `value`; `relative` to the norm of the truth when set.
+
+    `lead_time` is the forecast time it speaks about, None for steady models and for the whole trajectory at once.
+    """
 
     quantity: str
     norm: str
@@ -25,12 +28,15 @@ class Statement:
     assumptions: tuple[str, ...]
     relative: bool = False
     lower: float | None = None
+    lead_time: float | None = None
 
     def document(self) -> dict[str, Any]:
         """As plain JSON data."""
         return {**asdict(self), "assumptions": list(self.assumptions)}
 
 
-def nothing(quantity: str, norm: str, truth: str, reason: str, level: float | None = None) -> Statement:
+def nothing(
+    quantity: str, norm: str, truth: str, reason: str, level: float | None = None, lead_time: float | None = None
+) -> Statement:
     """The statement that nothing can be said, and why."""
-    return Statement(quantity, norm, None, "none", level, truth, (reason,))
+    return Statement(quantity, norm, None, "none", level, truth, (reason,), lead_time=lead_time)

@@ -1,7 +1,7 @@
 """One loaded bundle: inputs → Answer.
 
 validate → validity → run (all members at once) → spread and band → bound → statements. Plain functions over frozen
-values; every array has a leading batch axis.
+values; every array has a leading batch axis. Forecasts give one Answer per lead time (`forecast.py`).
 """
 
 import time
@@ -11,13 +11,13 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.bundle import CALIBRATION_FILE, GRAPH_FILES, Bundle, Manifest
-from models.errors import BrokenBundle, NotOffered
-from models.fields import Field, check_names, check_values
-from models.physical_model import Arrays, PhysicalModel
+from models.bundle import CALIBRATION_FILE, GRAPH_FILES, MANIFEST_FILE, Bundle, Manifest
+from models.errors import BrokenBundle, NotOffered, UnsupportedLevel
+from models.fields import LEAD_TIME, Field, LeadTimes, check_names, check_values
+from models.physical_model import Arrays, Features, PhysicalModel
 from models.runtime import Graph, RuntimeOptions
 from models.statements import Statement, nothing
-from models.uncertainty import Calibration, Scale, band_scale, ensemble_spread
+from models.uncertainty import TRANSFORMS, Calibration, Scale, band_scale, ensemble_spread
 from models.validity import Domain, Validity
 
 Band = Literal["simultaneous", "pointwise"]
@@ -25,12 +25,31 @@ Band = Literal["simultaneous", "pointwise"]
 
 @dataclass(frozen=True)
 class Prediction:
-    """Ensemble output: members (batch, member, *grid), their mean, spread and band scale (batch, *grid)."""
+    """Ensemble output of one field: members (batch, member, *shape), their mean, and the scale of its band.
+
+    `spread` and `scale` are those of the transformed field; `deviation` is the spread in the field's own units.
+    """
 
     members: np.ndarray
     mean: np.ndarray
     spread: np.ndarray
     scale: np.ndarray
+    transform: str
+
+    @property
+    def deviation(self) -> np.ndarray:
+        """Standard deviation in the field's own units."""
+        if self.transform == "identity":
+            return self.spread
+        g = TRANSFORMS[self.transform]
+        middle = g.forward(self.mean)
+        return np.asarray((g.inverse(middle + self.spread) - g.inverse(middle - self.spread)) / 2.0)
+
+    def at(self, index: int) -> "Prediction":
+        """The prediction at one entry of the first axis of the grid."""
+        return Prediction(
+            self.members[:, :, index], self.mean[:, index], self.spread[:, index], self.scale[:, index], self.transform
+        )
 
 
 @dataclass(frozen=True)
@@ -50,13 +69,32 @@ class RouteStep:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """Everything one request gets; one tuple of statements and one verdict per sample."""
+class Question:
+    """What a client wants to know besides the mean; thresholds by output field."""
 
-    prediction: Prediction
-    band: Interval | None
-    level: float
-    band_kind: Band
+    level: float = 0.9
+    band: Band = "simultaneous"
+    quantiles: tuple[float, ...] = ()
+    thresholds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
+    bounds: bool = True
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """Quantiles and exceedance probabilities of one field, by probability and by threshold."""
+
+    quantiles: Mapping[float, np.ndarray]
+    exceedance: Mapping[float, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """Everything one request gets, by output field; one tuple of statements and one verdict per sample."""
+
+    predictions: Mapping[str, Prediction]
+    bands: Mapping[str, Interval | None]
+    distributions: Mapping[str, Distribution]
+    question: Question
     statements: tuple[tuple[Statement, ...], ...]
     validity: tuple[Validity, ...]
     route: tuple[RouteStep, ...]
@@ -89,7 +127,7 @@ class Surrogate:
     physics: PhysicalModel | None
     options: RuntimeOptions
     graphs: Mapping[str, Graph] = field(init=False)
-    calibration: Calibration | None = field(init=False)
+    calibrations: Mapping[str, Calibration] = field(init=False)
     domain: Domain | None = field(init=False)
 
     def __post_init__(self) -> None:
@@ -97,12 +135,27 @@ class Surrogate:
         graphs = {kind: Graph(self.bundle, file, self.options) for kind, file in GRAPH_FILES.items() if file in files}
         if "model" not in graphs:
             raise BrokenBundle(GRAPH_FILES["model"], "a forward graph", "none")
+        known = {item.name for item in self.manifest.inputs} | set(self._features.names if self._features else ())
+        unknown = sorted(set(self.manifest.document["graph"]["inputs"]) - known)
+        if unknown:
+            raise BrokenBundle(
+                MANIFEST_FILE, "graph inputs that are fields or features of the model", ", ".join(unknown)
+            )
         arrays = self.bundle.arrays(CALIBRATION_FILE) if CALIBRATION_FILE in files else {}
+        facts = self.manifest.document.get("calibration") or {}
+        calibrations = {
+            item.name: Calibration(item, _stored(arrays, facts[item.name]["arrays"]))
+            for item in self.manifest.outputs
+            if item.name in facts
+        }
         checks = self.manifest.document.get("domain_checks")
-        calibration = Calibration(arrays) if "scores" in arrays else None
         object.__setattr__(self, "graphs", graphs)
-        object.__setattr__(self, "calibration", calibration)
+        object.__setattr__(self, "calibrations", calibrations)
         object.__setattr__(self, "domain", Domain(arrays, checks) if checks else None)
+
+    @property
+    def _features(self) -> Features | None:
+        return None if self.physics is None else self.physics.features
 
     @property
     def manifest(self) -> Manifest:
@@ -110,79 +163,176 @@ class Surrogate:
         return self.bundle.manifest
 
     @property
-    def input(self) -> Field:
-        """The input field."""
-        return self.manifest.inputs[0]
-
-    @property
-    def output(self) -> Field:
-        """The output field."""
-        return self.manifest.outputs[0]
-
-    @property
     def derivatives_offered(self) -> tuple[str, ...]:
         """Which derivative graphs the bundle has."""
         return tuple(kind for kind in ("jvp", "vjp") if kind in self.graphs)
 
+    @property
+    def lead_times(self) -> LeadTimes | None:
+        """The times a forecast can be asked for."""
+        return self.manifest.lead_times
+
     def validate(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
-        """Checked float32 inputs with a batch axis.
+        """Checked float32 inputs with a batch axis, all of one batch size.
 
         Raises UnknownField, MissingField, WrongShape, NotFinite, OutOfRange.
         """
-        check_names(self.manifest.inputs, inputs)
-        for item in self.manifest.inputs:
-            check_values(item, inputs[item.name])
-        return {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in inputs.items()}
+        fields = self.manifest.inputs
+        check_names(fields, inputs)
+        count = len(inputs[fields[0].name])
+        for item in fields:
+            check_values(item, inputs[item.name], count)
+        return _float32({item.name: inputs[item.name] for item in fields})
 
-    def run(self, inputs: Arrays) -> Prediction:
+    def run(self, inputs: Arrays) -> dict[str, Prediction]:
         """Run the forward graph on validated inputs."""
-        names = self.manifest.document["graph"]["inputs"]
-        results = self.graphs["model"].run({names[key]: values for key, values in inputs.items()})
-        members = results[0] if self.manifest.document["graph"]["member_axis"] else results[0][:, None]
-        spread = ensemble_spread(members, results[1] if len(results) > 1 else None)
-        mean = members.mean(axis=1, dtype=np.float64).astype(np.float32)
-        return Prediction(members, mean, spread, self._scale(spread))
+        graph = self.manifest.document["graph"]
+        feeds = _float32(self._completed(inputs))
+        results = self.graphs["model"].run({graph["inputs"][name]: values for name, values in feeds.items()})
+        named = dict(zip(graph["outputs"], results, strict=False))
+        return {item.name: self._prediction(item, named) for item in self.manifest.outputs}
 
-    def predict(self, inputs: Mapping[str, np.ndarray], level: float = 0.9, band: Band = "simultaneous") -> Answer:
+    def _completed(self, inputs: Arrays) -> Arrays:
+        return inputs if self.physics is None else self.physics.completed(inputs)
+
+    def _prediction(self, item: Field, results: Mapping[str, np.ndarray]) -> Prediction:
+        names = self.manifest.output_names(item.name)
+        members = results[names.members]
+        members = members if self.manifest.document["graph"]["member_axis"] else members[:, None]
+        facts = (self.manifest.document.get("calibration") or {}).get(item.name, {})
+        transform = str(facts.get("transform", "identity"))
+        scales = None if names.scale is None else results[names.scale]
+        spread = ensemble_spread(TRANSFORMS[transform].forward(members), scales)
+        mean = members.mean(axis=1, dtype=np.float64).astype(np.float32)
+        return Prediction(members, mean, spread, self._scale(item, facts, spread), transform)
+
+    def _scale(self, item: Field, facts: Mapping[str, Any], spread: np.ndarray) -> np.ndarray:
+        """s(x) of the band: from the spread, or the stored error profile of a packaged model without a scale."""
+        calibration = self.calibrations.get(item.name)
+        if calibration is None:
+            return spread
+        if calibration.profile is not None:
+            return np.broadcast_to(calibration.profile, spread.shape)
+        return band_scale(spread, Scale.of(item, facts))
+
+    def predict(self, inputs: Mapping[str, np.ndarray], question: Question | None = None) -> Answer:
         """Answer a batch; bands are withdrawn, bounds kept, where an input is out of domain.
 
         Raises InvalidInput in one of its forms, UnsupportedLevel among them.
         """
+        question = question or Question()
         clock = Clock()
         checked = self.validate(inputs)
-        quantile = self._quantile(level, band)
+        self.check_question(question)
         clock.mark("validate")
-        prediction = self.run(checked)
+        predictions = self.run(checked)
         clock.mark("surrogate")
-        interval = None
-        if quantile is not None:
-            half = quantile * prediction.scale
-            interval = Interval(prediction.mean - half, prediction.mean + half)
+        bands = {name: self.band(name, prediction, question) for name, prediction in predictions.items()}
+        laws = {name: self.distribution(name, prediction, question) for name, prediction in predictions.items()}
         clock.mark("uncertainty")
-        samples = [({k: v[i] for k, v in checked.items()}, prediction.mean[i]) for i in range(len(prediction.mean))]
-        guaranteed = [self.guaranteed(x, y) for x, y in samples]
+        means = [{name: p.mean[i] for name, p in predictions.items()} for i in range(_count(checked))]
+        samples = _samples(checked)
+        certain = [self.certain(x, y, question) for x, y in zip(samples, means, strict=True)]
         clock.mark("bound")
-        verdicts = tuple(self.assess(x, s) for (x, _), s in zip(samples, guaranteed, strict=True))
+        verdicts = tuple(self.assess(x, s) for x, s in zip(samples, certain, strict=True))
         clock.mark("validity")
         statements = tuple(
-            (*certain, self._band_statement(interval, index, level, band, verdict))
-            for index, (certain, verdict) in enumerate(zip(guaranteed, verdicts, strict=True))
+            (*certain[i], *self.band_statements(predictions, bands, i, question, verdicts[i]))
+            for i in range(len(means))
         )
-        return Answer(prediction, interval, level, band, statements, verdicts, clock.route)
+        return Answer(predictions, bands, laws, question, statements, verdicts, clock.route)
 
-    def guaranteed(self, inputs: Arrays, output: np.ndarray) -> tuple[Statement, ...]:
+    def check_question(self, question: Question) -> None:
+        """Raises UnsupportedLevel when a band at this level, or a quantile, cannot be had."""
+        for calibration in self.calibrations.values():
+            calibration.simultaneous(question.level)
+        for probability in question.quantiles:
+            if not 0.0 < probability < 1.0:
+                raise UnsupportedLevel("quantiles in (0, 1)", f"{probability:g}", "0.1, 0.5 and 0.9 are usual.")
+
+    def band(self, name: str, prediction: Prediction, question: Question, lead: int | None = None) -> Interval | None:
+        """m ± q s, mapped back and cut to the field's possible values; None without calibration.
+
+        `lead` is the index of the lead time of a prediction whose lead axis has been taken away.
+        """
+        calibration = self.calibrations.get(name)
+        if calibration is None:
+            return None
+        simultaneous = question.band == "simultaneous"
+        q = calibration.simultaneous(question.level) if simultaneous else calibration.pointwise(question.level)
+        half = _at_lead(q, lead) * prediction.scale
+        return Interval(self._back(name, prediction, -half), self._back(name, prediction, half))
+
+    def _back(self, name: str, prediction: Prediction, shift: np.ndarray) -> np.ndarray:
+        """g⁻¹(g(m) + shift) within the field's possible values."""
+        item = self.manifest.output(name)
+        g = TRANSFORMS[prediction.transform]
+        values = g.inverse(g.forward(prediction.mean) + shift)
+        low = -np.inf if item.minimum is None else item.minimum
+        high = np.inf if item.maximum is None else item.maximum
+        return np.asarray(np.clip(values, low, high))
+
+    def distribution(
+        self, name: str, prediction: Prediction, question: Question, lead: int | None = None
+    ) -> Distribution:
+        """The quantiles and exceedance probabilities asked for; empty without calibration."""
+        calibration = self.calibrations.get(name)
+        if calibration is None:
+            return Distribution({}, {})
+        quantiles = {
+            p: self._back(name, prediction, _at_lead(calibration.error_quantile(p), lead) * prediction.scale)
+            for p in question.quantiles
+        }
+        g = TRANSFORMS[prediction.transform].forward
+        middle, size = g(prediction.mean), np.where(prediction.scale > 0, prediction.scale, 1e-30)
+        exceedance = {
+            threshold: calibration.exceedance((g(np.asarray(threshold)) - middle) / size, lead)
+            for threshold in question.thresholds.get(name, ())
+        }
+        return Distribution(quantiles, exceedance)
+
+    def certain(self, inputs: Arrays, outputs: Arrays, question: Question) -> tuple[Statement, ...]:
         """Statements of the physical model about one sample, or the statement that there are none."""
-        truth = str(self.manifest.document["truth"])
         if self.physics is None:
             reason = "no physical model in the catalogue: no error bound and no fallback solver"
-            return (nothing(self.output.name, "energy", truth, reason),)
-        return self.physics.statements(inputs, {self.output.name: output})
+            truth = str(self.manifest.document["truth"])
+            return tuple(nothing(item.name, "energy", truth, reason) for item in self.manifest.outputs)
+        if not question.bounds:
+            return ()
+        if self.physics.bound_times is None or self.lead_times is None or self.lead_times.input is None:
+            return self.physics.statements(inputs, outputs)
+        return self.trajectory_statements(inputs, np.atleast_1d(inputs[self.lead_times.input]))
 
-    def assess(self, inputs: Arrays, guaranteed: tuple[Statement, ...]) -> Validity:
+    def trajectory_statements(self, inputs: Arrays, requested: np.ndarray) -> tuple[Statement, ...]:
+        """Bounds at the requested lead times, from the answer at all the times that the bound needs.
+
+        Raises NotOffered.
+        """
+        physics, lead = self.physics, self.lead_times
+        if physics is None or physics.bound_times is None or lead is None or lead.input is None:
+            raise NotOffered(f"bounds on trajectories of {self.manifest.name}", "none")
+        wanted = np.asarray(requested, dtype=np.float64)
+        times = physics.bound_times(wanted)
+        fixed = {name: values for name, values in inputs.items() if name != lead.input}
+        rows = {name: np.broadcast_to(values, (len(times), *values.shape)) for name, values in fixed.items()}
+        rows[lead.input] = times
+        means = self.means({name: np.ascontiguousarray(v, dtype=np.float32) for name, v in rows.items()})
+        statements = physics.statements({**fixed, lead.input: times}, means)
+        return tuple(s for s in statements if s.lead_time is None or np.abs(wanted - s.lead_time).min() < 1e-7)
+
+    def means(self, inputs: Arrays, batch: int = 16) -> dict[str, np.ndarray]:
+        """Ensemble means of many validated inputs, a few at a time: activations then stay in the cache."""
+        parts = []
+        for first in range(0, _count(inputs), batch):
+            part = self.run({name: values[first : first + batch] for name, values in inputs.items()})
+            parts.append({name: prediction.mean for name, prediction in part.items()})
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+    def assess(self, inputs: Arrays, certain: tuple[Statement, ...]) -> Validity:
         """The validity verdict; the relative bound among the statements is its task detector."""
         if self.domain is None:
             return Validity(False, 0.0, ("the bundle has no description of its domain",))
-        return self.domain.assess(inputs[self.input.name], task_score(guaranteed))
+        return self.domain.assess(inputs, task_score(certain))
 
     def require(self, kind: str) -> Graph:
         """A derivative graph.
@@ -193,47 +343,105 @@ class Surrogate:
             raise NotOffered(f"{kind} of {self.manifest.name}", f"derivatives among {self.derivatives_offered}")
         return self.graphs[kind]
 
-    def vjp(self, inputs: Arrays, cotangent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(members, Jᵀw) for member cotangents (batch, member, *grid), input gradient (batch, *grid)."""
-        graph = self.require("vjp")
-        feeds = {graph.inputs[0]: inputs[self.input.name], graph.inputs[1]: cotangent.astype(np.float32)}
-        members, gradient = graph.run(feeds)
-        return members, gradient
+    def vjp(self, inputs: Arrays, cotangents: Arrays) -> tuple[dict[str, np.ndarray], Arrays]:
+        """(members by output, Jᵀw by input) for member cotangents (batch, member, *shape) of every output."""
+        completed = self._completed({item.name: inputs[item.name] for item in self.manifest.inputs})
+        cotangents = {item.name: cotangents[item.name] for item in self.manifest.outputs}
+        results = self._run_derivative("vjp", completed, cotangents)
+        members = dict(zip(cotangents, results[: len(cotangents)], strict=True))
+        pulled = dict(zip(completed, results[len(cotangents) :], strict=True))
+        if self._features is not None:
+            parts = {name: pulled.pop(name) for name in self._features.names}
+            for name, part in self._features.pull(inputs, parts).items():
+                pulled[name] = (pulled[name] + part).astype(np.float32)
+        return members, pulled
 
-    def jvp(self, inputs: Arrays, tangent: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(members, J t) for an input tangent (batch, *grid)."""
-        graph = self.require("jvp")
-        feeds = {graph.inputs[0]: inputs[self.input.name], graph.inputs[1]: tangent.astype(np.float32)}
-        members, derivative = graph.run(feeds)
-        return members, derivative
+    def jvp(self, inputs: Arrays, tangents: Arrays) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
+        """(members, J t), both by output, for a tangent (batch, *shape) of every input."""
+        names = [item.name for item in self.manifest.inputs]
+        completed = self._completed({name: inputs[name] for name in names})
+        directions = {name: tangents[name] for name in names}
+        if self._features is not None:
+            directions |= self._features.push(inputs, directions)
+        results = self._run_derivative("jvp", completed, directions)
+        outputs = [item.name for item in self.manifest.outputs]
+        count = len(outputs)
+        return dict(zip(outputs, results[:count], strict=True)), dict(zip(outputs, results[count:], strict=True))
 
-    def _scale(self, spread: np.ndarray) -> np.ndarray:
-        """s(x) of the band: from the spread, or the stored error profile of a packaged model without a scale."""
-        if self.calibration is not None and self.calibration.profile is not None:
-            return np.broadcast_to(self.calibration.profile, spread.shape)
-        facts = self.manifest.document["calibration"]
-        return band_scale(spread, Scale(facts["smoothing"], facts["floor"], facts["exact_boundary"]))
+    def _run_derivative(self, kind: str, inputs: Arrays, directions: Arrays) -> list[np.ndarray]:
+        """Derivative graphs take the inputs in order, then the directions."""
+        graph = self.require(kind)
+        feeds = (*_float32(inputs).values(), *_float32(directions).values())
+        return graph.run(dict(zip(graph.inputs, feeds, strict=True)))
 
-    def _quantile(self, level: float, band: Band) -> float | np.ndarray | None:
-        if self.calibration is None:
-            return None
-        return self.calibration.simultaneous(level) if band == "simultaneous" else self.calibration.pointwise(level)
+    def band_statements(
+        self,
+        predictions: Mapping[str, Prediction],
+        bands: Mapping[str, Interval | None],
+        index: int,
+        question: Question,
+        verdict: Validity,
+        lead_time: float | None = None,
+    ) -> tuple[Statement, ...]:
+        """What the bands of one sample claim, one statement per output field."""
+        return tuple(
+            self._band_statement(item, bands[item.name], index, question, verdict, lead_time)
+            for item in self.manifest.outputs
+            if item.name in predictions
+        )
 
     def _band_statement(
-        self, interval: Interval | None, index: int, level: float, band: Band, verdict: Validity
+        self, item: Field, band: Interval | None, index: int, question: Question, verdict: Validity, lead: float | None
     ) -> Statement:
         truth = str(self.manifest.document["truth"])
-        if interval is None or self.calibration is None:
-            return nothing(self.output.name, "band", truth, "the bundle has no calibration set", level)
+        if band is None:
+            return nothing(item.name, "band", truth, "the bundle has no calibration set", question.level, lead)
         if not verdict.in_domain:
-            return nothing(self.output.name, "band", truth, "out of domain: " + "; ".join(verdict.reasons), level)
-        width = float((interval.upper[index] - interval.lower[index]).max() / 2)
-        claim = "all grid points at once" if band == "simultaneous" else "each fixed grid point by itself"
-        exchangeable = f"request exchangeable with {self.calibration.count} calibration inputs"
+            reason = "out of domain: " + "; ".join(verdict.reasons)
+            return nothing(item.name, "band", truth, reason, question.level, lead)
+        width = float((band.upper[index] - band.lower[index]).max() / 2)
+        calibration = self.calibrations[item.name]
+        assumptions = (
+            f"request exchangeable with {calibration.count} calibration inputs",
+            f"{self._claim(item, question, lead)}; value is the largest half-width",
+        )
         return Statement(
-            self.output.name, "band", width, "statistical", level, truth,
-            (exchangeable, f"{claim}; value is the largest half-width"),
+            item.name, "band", width, "statistical", question.level, truth, assumptions, lead_time=lead
         )  # fmt: skip
+
+    def _claim(self, item: Field, question: Question, lead: float | None) -> str:
+        """What the band holds at once."""
+        if question.band == "pointwise":
+            stored = self.calibrations[item.name].stores_residuals
+            return "each fixed grid point by itself" if stored else "a grid point drawn at random"
+        if self.lead_times is not None and self.lead_times.input is not None:
+            frames = self.lead_times.frames
+            return f"all grid points of the whole trajectory at once, on {frames} equispaced lead times"
+        leads = lead is not None or (bool(item.axes) and item.axes[0].name == LEAD_TIME)
+        return "all grid points of one lead time at once" if leads else "all grid points at once"
+
+
+def _float32(arrays: Arrays) -> Arrays:
+    return {name: np.ascontiguousarray(values, dtype=np.float32) for name, values in arrays.items()}
+
+
+def _stored(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
+    return {key.removeprefix(prefix): values for key, values in arrays.items() if key.startswith(prefix)}
+
+
+def _at_lead(quantile: np.ndarray, lead: int | None) -> np.ndarray:
+    """The quantile of one lead time, where each has its own."""
+    if lead is None or quantile.ndim == 0:
+        return quantile
+    return np.asarray(quantile[lead if quantile.shape[0] > 1 else 0])
+
+
+def _count(inputs: Arrays) -> int:
+    return len(next(iter(inputs.values())))
+
+
+def _samples(inputs: Arrays) -> list[Arrays]:
+    return [{name: values[i] for name, values in inputs.items()} for i in range(_count(inputs))]
 
 
 def task_score(statements: tuple[Statement, ...]) -> float | None:

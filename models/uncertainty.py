@@ -1,38 +1,75 @@
-"""Ensemble spread and split-conformal bands.
+"""Ensemble spread, split-conformal bands, and the calibrated law of the error.
 
-    t²(x) = mean_m 2 b_m(x)² + var_m(v_m(x)),     s = G_w[t] + ε,     u ∈ m ± q s
+    t²(x) = mean_m 2 b_m(x)² + var_m(v_m(x)),     s = G_w[t] + ε,     u ∈ g⁻¹(g(m) ± q s)
 
 m is the ensemble mean, b_m each member's own Laplace scale where the graph gives one (deep ensembles,
-Lakshminarayanan et al. 2017), G_w a Gaussian filter of w cells. w and ε = floor × rms t come from the tune split.
-q is the k-th smallest calibration score, k = ⌈(n+1)·level⌉ (Vovk et al. 2005; Angelopoulos & Bates 2107.07511).
+Lakshminarayanan et al. 2017), G_w a Gaussian filter of w cells over the grid (never over lead times), g the identity
+or, for depths, the shifted square root, in which v, b and t are then taken. w and ε = floor × rms t come from the tune
+split. q is the k-th smallest calibration score, k = ⌈(n+1)·level⌉ (Vovk et al. 2005; Angelopoulos & Bates 2107.07511);
+where the field has an axis of lead times, each lead time has its own scores. The law of (g(u) − g(m))/s, pooled over
+the grid, gives quantiles and exceedance probabilities.
 """
 
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
 from scipy.stats import beta
 
-from models.errors import UnsupportedLevel
+from models.errors import NotOffered, UnsupportedLevel
+from models.fields import LEAD_TIME, Field
 
 HALF_ROUNDING = 2.0**-11  # relative rounding of float16, in which residuals and scales are stored
+LAW_POINTS = 999
+ROOT_SHIFT = 0.01  # in √m: depths far below its square are all alike
+
+
+@dataclass(frozen=True)
+class Transform:
+    """A monotone map of a field to where its errors are symmetric."""
+
+    forward: Callable[[np.ndarray], np.ndarray]
+    inverse: Callable[[np.ndarray], np.ndarray]
+
+
+TRANSFORMS = {
+    "identity": Transform(lambda u: u, lambda g: g),
+    "square_root": Transform(
+        lambda u: np.sqrt(np.maximum(u, 0.0) + ROOT_SHIFT**2) - ROOT_SHIFT,
+        lambda g: np.square(np.maximum(g, 0.0) + ROOT_SHIFT) - ROOT_SHIFT**2,
+    ),
+}
 
 
 @dataclass(frozen=True)
 class Scale:
-    """How spread becomes the scale of a band; `exact_boundary` rings of nodes carry no error by construction."""
+    """How spread becomes the scale of a band; `exact_boundary` rings of nodes carry no error by construction.
+
+    `smoothed` counts the trailing axes that are smoothed.
+    """
 
     smoothing: float
     floor: float
     exact_boundary: int
+    transform: str = "identity"
+    smoothed: int = 2
+
+    @classmethod
+    def of(cls, field: Field, facts: Mapping[str, Any]) -> "Scale":
+        """From the manifest's calibration of one field."""
+        grid = sum(axis.name != LEAD_TIME and not axis.labels for axis in field.axes)
+        transform = str(facts.get("transform", "identity"))
+        return cls(facts["smoothing"], facts["floor"], facts["exact_boundary"], transform, grid)
 
 
 def ensemble_spread(
     members: Float[np.ndarray, "batch member *grid"], scales: Float[np.ndarray, "batch member *grid"] | None
 ) -> Float[np.ndarray, "batch *grid"]:
-    """t(x), the standard deviation the ensemble assigns to its own error."""
+    """t(x), the standard deviation the ensemble assigns to its own error; members already transformed."""
     variance = members.var(axis=1, ddof=1) if members.shape[1] > 1 else np.zeros_like(members[:, 0])
     if scales is not None:
         variance = variance + 2.0 * np.square(scales).mean(axis=1)
@@ -51,8 +88,8 @@ def interior(shape: tuple[int, ...], rings: int) -> np.ndarray:
 def band_scale(spread: Float[np.ndarray, "batch *grid"], scale: Scale) -> Float[np.ndarray, "batch *grid"]:
     """s(x) = G_w[t](x) + ε, zero where the answer is exact."""
     smooth = spread
-    if scale.smoothing > 0:
-        widths = (0.0,) + (scale.smoothing,) * (spread.ndim - 1)
+    if scale.smoothing > 0 and scale.smoothed:
+        widths = (0.0,) * (spread.ndim - scale.smoothed) + (scale.smoothing,) * scale.smoothed
         smooth = gaussian_filter(np.asarray(spread, dtype=np.float64), widths, mode="nearest")
     return np.asarray((smooth + scale.floor) * interior(spread.shape[1:], scale.exact_boundary))
 
@@ -82,53 +119,123 @@ def coverage_interval(count: int, level: float, mass: float = 0.9) -> tuple[floa
     return float(law.ppf((1 - mass) / 2)), float(law.ppf((1 + mass) / 2))
 
 
-class Calibration:
-    """Scores, residuals and scales of the calibration set; any level and any linear functional by look-up."""
+@dataclass(frozen=True)
+class Stored:
+    """Residuals and scales of the calibration cases, kept in half precision."""
 
-    def __init__(self, arrays: dict[str, np.ndarray]) -> None:
-        self.scores: np.ndarray = np.sort(arrays["scores"])
-        self.profile: np.ndarray | None = arrays.get("profile")
-        self._residuals = arrays["residuals"].astype(np.float32) * arrays["residual_unit"]
-        self._scales = arrays["scales"].astype(np.float32) * arrays["scale_unit"]
-        ratio = np.abs(self._residuals) / np.where(self._scales > 0, self._scales, 1.0)
+    residuals: np.ndarray
+    scales: np.ndarray
+    pointwise: np.ndarray
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, np.ndarray]) -> "Stored":
+        """From a bundle's arrays; `pointwise` are |r|/s in order at every point."""
+        residuals = arrays["residuals"].astype(np.float32) * arrays["residual_unit"]
+        scales = arrays["scales"].astype(np.float32) * arrays["scale_unit"]
         # both were rounded to half precision: enlarge so that rounding can only widen the band
-        self._pointwise = np.sort(ratio * ((1 + HALF_ROUNDING) / (1 - HALF_ROUNDING)), axis=0)
+        rounding = (1 + HALF_ROUNDING) / (1 - HALF_ROUNDING)
+        ratio = np.abs(residuals) / np.where(scales > 0, scales, 1.0) * rounding
+        return cls(residuals, scales, np.sort(ratio, axis=0))
+
+    def law(self) -> np.ndarray:
+        """The law of the error pooled over cases and points."""
+        inner = self.scales > 0
+        return error_law((self.residuals[inner] / self.scales[inner])[None])
+
+    def largest(self) -> np.ndarray:
+        """max_x |r_i(x)| of every case: the scores of a band of constant width."""
+        return np.asarray(np.abs(self.residuals).reshape(len(self.residuals), -1).max(axis=1))
+
+    def ratios(self, weights: np.ndarray) -> np.ndarray:
+        """|Σ w r_i| / Σ |w| s_i in order, enlarged by the rounding of half precision."""
+        axes = tuple(range(1, self.residuals.ndim))
+        size = np.abs(weights)
+        rounding = HALF_ROUNDING * (size * np.abs(self.residuals)).sum(axis=axes)
+        numerators = np.abs((weights * self.residuals).sum(axis=axes)) + rounding
+        return np.asarray(np.sort(numerators / ((1 - HALF_ROUNDING) * (size * self.scales).sum(axis=axes))))
+
+
+class Calibration:
+    """Scores of the calibration set of one field, per lead time where it has that axis; any level by look-up.
+
+    Where residuals and scales are stored too, pointwise bands and intervals of any linear functional follow exactly;
+    elsewhere the pointwise band comes from the law of the error pooled over the grid.
+    """
+
+    def __init__(self, field: Field, arrays: Mapping[str, np.ndarray]) -> None:
+        scores = np.asarray(arrays["scores"])
+        self.scores: np.ndarray = np.sort(scores.reshape(len(scores), -1), axis=0)
+        leads = bool(field.axes) and field.axes[0].name == LEAD_TIME
+        self._extend = (-1, *(1,) * (len(field.shape) - 1)) if leads else (1,) * len(field.shape)
+        self.profile: np.ndarray | None = arrays.get("profile")
+        self._stored = Stored.of(arrays) if "residuals" in arrays else None
+        self._law = arrays["law"] if self._stored is None else self._stored.law()
 
     @property
     def count(self) -> int:
         """Number of calibration cases."""
         return len(self.scores)
 
-    def largest_residuals(self) -> np.ndarray:
-        """max_x |r_i(x)| of every calibration case: the scores of a band of constant width."""
-        return np.asarray(np.abs(self._residuals).reshape(self.count, -1).max(axis=1))
+    @property
+    def stores_residuals(self) -> bool:
+        """Whether intervals of linear functionals are on offer."""
+        return self._stored is not None
 
-    def simultaneous(self, level: float) -> float:
-        """q such that all points lie in m ± q s at once.
+    @property
+    def stored(self) -> "Stored":
+        """Residuals and scales of the calibration cases.
+
+        Raises NotOffered where they do not ship.
+        """
+        if self._stored is None:
+            raise NotOffered("calibration residuals", "the bundle stores scores only")
+        return self._stored
+
+    def simultaneous(self, level: float) -> np.ndarray:
+        """q such that all points (of each lead time) lie in m ± q s at once; broadcasts against the field.
 
         Raises UnsupportedLevel.
         """
-        return float(self.scores[rank(self.count, level) - 1])
+        return np.asarray(self.scores[rank(self.count, level) - 1]).reshape(self._extend)
 
     def pointwise(self, level: float) -> np.ndarray:
-        """q(x) such that each fixed point lies in m ± q s.
+        """q(x) such that each fixed point lies in m ± q s; q of a random point where residuals are not stored.
 
         Raises UnsupportedLevel.
         """
-        return np.asarray(self._pointwise[rank(self.count, level) - 1])
+        k = rank(self.count, level)
+        if self._stored is not None:
+            return np.asarray(self._stored.pointwise[k - 1])
+        size = np.sort(np.abs(self._law), axis=1)
+        place = min(size.shape[1] - 1, math.ceil(level * size.shape[1]))
+        return np.asarray(size[:, place]).reshape(self._extend)
+
+    def error_quantile(self, probability: float) -> np.ndarray:
+        """z with P((g(u) − g(m))/s ≤ z) = probability; broadcasts against the field."""
+        return np.asarray(np.quantile(self._law, probability, axis=1)).reshape(self._extend)
+
+    def exceedance(self, ratio: np.ndarray, lead: int | None = None) -> np.ndarray:
+        """P((g(u) − g(m))/s > ratio) for ratios (batch, *shape), or those of one `lead` time (batch, *grid)."""
+        if len(self._law) == 1 or lead is not None:
+            return _tail(self._law[0 if len(self._law) == 1 else lead], ratio)
+        return np.stack([_tail(law, ratio[:, index]) for index, law in enumerate(self._law)], axis=1)
 
     def linear(self, weights: np.ndarray, scale: np.ndarray, level: float) -> float:
         """Half-width of the interval of Σ w u for one answer with the given scale.
 
-        Raises UnsupportedLevel.
+        Raises UnsupportedLevel, NotOffered.
         """
-        axes = tuple(range(1, self._residuals.ndim))
-        size = np.abs(weights)
-        rounding = HALF_ROUNDING * (size * np.abs(self._residuals)).sum(axis=axes)
-        numerators = np.abs((weights * self._residuals).sum(axis=axes)) + rounding
-        denominators = (1 - HALF_ROUNDING) * (size * self._scales).sum(axis=axes)
-        here = float((size * scale).sum())
+        here = float((np.abs(weights) * scale).sum())
         if here == 0.0:  # only points that are exact by construction
             return 0.0
-        ratios = np.sort(numerators / denominators)
-        return float(ratios[rank(self.count, level) - 1]) * here
+        return float(self.stored.ratios(weights)[rank(self.count, level) - 1]) * here
+
+
+def _tail(law: np.ndarray, ratio: np.ndarray) -> np.ndarray:
+    return np.asarray(1.0 - np.searchsorted(law, ratio) / len(law))
+
+
+def error_law(standardised: np.ndarray) -> np.ndarray:
+    """Equally likely values of (g(u) − g(m))/s, one row per group, from samples (group, …)."""
+    shares = (np.arange(LAW_POINTS) + 0.5) / LAW_POINTS
+    return np.asarray(np.quantile(standardised.reshape(len(standardised), -1), shares, axis=1).T)

@@ -5,8 +5,9 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import httpx
@@ -42,13 +43,24 @@ def generator() -> np.random.Generator:
 
 
 @pytest.fixture(scope="session")
-def tiny_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The whole pipeline at the tiny preset, as a user runs it."""
+def tiny_builds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """The whole pipeline at the tiny preset, as a user runs it, once per model."""
     runs = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, "-m", "training", "build", "darcy", "--preset", "tiny", "--runs", str(runs)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr[-2000:]
-    return runs / "darcy" / "tiny"
+
+    @cache
+    def build(name: str) -> Path:
+        command = [sys.executable, "-m", "training", "build", name, "--preset", "tiny", "--runs", str(runs)]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=500)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return runs / name / "tiny"
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_runs(tiny_builds: Callable[[str], Path]) -> Path:
+    """The tiny run of darcy."""
+    return tiny_builds("darcy")
 
 
 @pytest.fixture(scope="session")
@@ -84,7 +96,8 @@ def serving(zoo: Path, **settings: str) -> Iterator[str]:
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The service on the shipped zoo, with limits small enough to hit."""
-    with serving(SHIPPED, SURROGATE_MAX_BODY_BYTES=str(2 * 2**20), SURROGATE_MAX_BATCH="4") as address:
+    limits = {"MAX_BODY_BYTES": 2 * 2**20, "MAX_BATCH": 4, "MAX_VALUES": 4 * 2**20}
+    with serving(SHIPPED, **{f"SURROGATE_{name}": str(value) for name, value in limits.items()}) as address:
         yield address
 
 

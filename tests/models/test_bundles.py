@@ -60,88 +60,127 @@ def test_the_operator_guard_sees_a_foreign_operator():
     assert "DFT" not in ALLOWED_OPERATORS
 
 
+def points_of(surrogate: Surrogate) -> int:
+    return int(surrogate.manifest.document["points"])
+
+
+def golden_inputs(surrogate: Surrogate) -> dict[str, np.ndarray]:
+    golden = surrogate.bundle.arrays(GOLDEN_FILE)
+    return {k.removeprefix("input."): v for k, v in golden.items() if k.startswith("input.")}
+
+
 def test_manifest_agrees_with_the_catalogue_and_the_graph(surrogate):
     document, physics = surrogate.manifest.document, surrogate.physics
     if physics is not None:
-        points = surrogate.input.axes[0].points
-        assert surrogate.manifest.inputs == physics.inputs(points)
-        assert surrogate.manifest.outputs == physics.outputs(points)
+        assert surrogate.manifest.inputs == physics.inputs(points_of(surrogate))
+        assert surrogate.manifest.outputs == physics.outputs(points_of(surrogate))
+        assert surrogate.lead_times == physics.lead_times
     assert surrogate.graphs["model"].inputs == tuple(document["graph"]["inputs"].values())
-    golden = surrogate.bundle.arrays(GOLDEN_FILE)
-    members = surrogate.run({surrogate.input.name: golden["input"]}).members
-    assert members.shape == (len(golden["input"]), surrogate.manifest.members, *surrogate.output.shape)
+    for name, prediction in surrogate.run(golden_inputs(surrogate)).items():
+        shape = surrogate.manifest.output(name).shape
+        assert prediction.members.shape[1:] == (surrogate.manifest.members, *shape)
 
 
 def test_golden_outputs_are_reproduced_and_a_batch_equals_its_samples(surrogate):
     assert check_golden(surrogate) <= GOLDEN_TOLERANCE
-    inputs = surrogate.bundle.arrays(GOLDEN_FILE)["input"]
-    together = surrogate.run({surrogate.input.name: inputs}).members
-    for index, sample in enumerate(inputs):
-        alone = surrogate.run({surrogate.input.name: sample[None]}).members[0]
-        np.testing.assert_allclose(alone, together[index], rtol=1e-5, atol=1e-6 * np.abs(alone).max())
+    inputs = golden_inputs(surrogate)
+    together = surrogate.run(inputs)
+    for index in range(len(next(iter(inputs.values())))):
+        alone = surrogate.run({name: values[index : index + 1] for name, values in inputs.items()})
+        for name, prediction in alone.items():
+            size = np.abs(prediction.members).max()
+            np.testing.assert_allclose(
+                prediction.members[0], together[name].members[index], rtol=1e-5, atol=2e-6 * size + 1e-12
+            )
 
 
 def test_derivative_graphs_satisfy_the_adjoint_identity_and_finite_differences(surrogate, generator):
-    inputs = {surrogate.input.name: surrogate.bundle.arrays(GOLDEN_FILE)["input"][:2]}
-    point = inputs[surrogate.input.name]
-    tangent = (0.1 * point * generator.standard_normal(point.shape)).astype(np.float32)
-    members, pushed = surrogate.jvp(inputs, tangent)
-    cotangent = generator.standard_normal(pushed.shape).astype(np.float32)
-    again, pulled = surrogate.vjp(inputs, cotangent)
-    np.testing.assert_allclose(again, members, rtol=1e-4, atol=1e-6 * np.abs(members).max())
-    gap = abs(np.vdot(cotangent.astype(float), pushed) - np.vdot(pulled.astype(float), tangent))
-    assert gap <= ADJOINT_TOLERANCE * np.linalg.norm(cotangent) * np.linalg.norm(pushed)
+    inputs = {name: values[1:3] for name, values in golden_inputs(surrogate).items()}
+    roles = {item.name: item.role for item in surrogate.manifest.inputs}
+    tangents = {
+        name: np.zeros_like(v) if roles[name] == "reference_time" else _perturbation(v, generator)
+        for name, v in inputs.items()
+    }
+    members, pushed = surrogate.jvp(inputs, tangents)
+    cotangents = {name: generator.standard_normal(v.shape).astype(np.float32) for name, v in pushed.items()}
+    again, pulled = surrogate.vjp(inputs, cotangents)
+    left = sum(float(np.vdot(cotangents[name].astype(float), v)) for name, v in pushed.items())
+    right = sum(float(np.vdot(pulled[name].astype(float), t)) for name, t in tangents.items())
+    size = norm(cotangents) * norm(pushed)
+    assert abs(left - right) <= ADJOINT_TOLERANCE * size
+    for name, values in again.items():
+        np.testing.assert_allclose(values, members[name], rtol=1e-4, atol=1e-6 * np.abs(values).max())
     step = 3e-3  # float32: rounding 1e-7/step and truncation step² both stay below one per cent
-    ahead, behind = (surrogate.run({surrogate.input.name: point + s * step * tangent}).members for s in (1, -1))
-    difference = (ahead.astype(float) - behind) / (2 * step)
-    assert np.linalg.norm(difference - pushed) <= 0.01 * np.linalg.norm(pushed)
+    ahead, behind = (
+        surrogate.run({name: (v + s * step * tangents[name]).astype(np.float32) for name, v in inputs.items()})
+        for s in (1, -1)
+    )
+    for name, values in pushed.items():
+        difference = (ahead[name].members.astype(float) - behind[name].members) / (2 * step)
+        assert np.linalg.norm(difference - values) <= 0.02 * np.linalg.norm(values), name
+
+
+def _perturbation(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    size = 0.1 * np.abs(values - values.mean() * (values.ndim > 1)).mean()
+    return (size * generator.standard_normal(values.shape)).astype(np.float32)
+
+
+def norm(arrays: dict[str, np.ndarray]) -> float:
+    return float(np.sqrt(sum(np.square(v.astype(float)).sum() for v in arrays.values())))
 
 
 def test_guaranteed_bounds_hold_on_fresh_network_outputs(surrogate):
-    if surrogate.physics is None:
-        pytest.skip("no physical model")
-    points = surrogate.input.axes[0].points
-    for family in surrogate.physics.families:
+    from training.verification import _to_audit
+
+    physics = surrogate.physics
+    if physics is None or physics.audit is None:
+        pytest.skip("no guaranteed bound")
+    for family in physics.families:
         for index in range(2):
-            inputs = surrogate.physics.draw(FRESH_SEED, index, points, family)
-            sample = {name: values.astype(np.float32) for name, values in inputs.items()}
-            mean = surrogate.run({name: values[None] for name, values in sample.items()}).mean[0]
-            found = surrogate.physics.audit(sample, {surrogate.output.name: mean})
+            inputs = physics.draw(FRESH_SEED, index, points_of(surrogate), family)
+            found = physics.audit(*_to_audit(physics, surrogate, inputs))
             assert found.upper >= found.error_floor, family
 
 
 def test_simultaneous_band_covers_fresh_cases_inside_its_beta_interval(surrogate):
-    """Truth from the fine reference solver; two-sided 1e-3 over both the calibration and the test draw."""
+    """Truth from the reference solver or from later data; two-sided 1e-3 over both the calibration and the test draw."""
     from scipy.stats import betabinom
 
-    physics, calibration = surrogate.physics, surrogate.calibration
-    if physics is None or calibration is None:
+    from training.verification import _covered, predictions
+
+    physics, level = surrogate.physics, 0.9
+    if physics is None:
         pytest.skip("nothing to compare with")
-    points, level, covered = surrogate.input.axes[0].points, 0.9, 0
-    for index in range(CASES):
-        inputs, truth = physics.pair(FRESH_SEED + 1, index, points, physics.training_family)
-        answer = surrogate.predict({name: values[None] for name, values in inputs.items()}, level)
-        u = truth[surrogate.output.name]
-        covered += bool(np.all((answer.band.lower[0] <= u + 1e-9) & (u - 1e-9 <= answer.band.upper[0])))
-    k = int(np.ceil((calibration.count + 1) * level - 1e-9))
-    law = betabinom(CASES, k, calibration.count + 1 - k)
-    assert law.ppf(0.0005) <= covered <= law.ppf(0.9995)
+    pairs = [physics.pair(FRESH_SEED + 1, i, points_of(surrogate), physics.held_out[0]) for i in range(CASES)]
+    inputs, truths = ({k: np.stack([p[i][k] for p in pairs]) for k in pairs[0][i]} for i in (0, 1))
+    for name, prediction in predictions(surrogate, inputs).items():
+        covered = _covered(surrogate, name, prediction, truths[name]).sum(axis=0)
+        count = surrogate.calibrations[name].count
+        k = int(np.ceil((count + 1) * level - 1e-9))
+        law = betabinom(CASES, k, count + 1 - k)
+        # data of other years are exchangeable with the calibration year only so far: allow for one more interval
+        low, high = law.ppf(0.0005), law.ppf(0.9995)
+        slack = 4 if physics.blocks is not None else 0
+        assert np.all((low - slack <= covered) & (covered <= high + slack)), name
 
 
 def test_a_shrunken_band_falls_outside_its_interval(surrogate):
     """The guard above can fail: half the half-width covers far too few of the calibration cases themselves."""
-    calibration, level = surrogate.calibration, 0.9
-    covered = int((calibration.scores <= calibration.simultaneous(level) / 2).sum())
-    k = int(np.ceil((calibration.count + 1) * level - 1e-9))
-    assert covered / calibration.count < beta(k, calibration.count + 1 - k).ppf(0.0005)
+    level = 0.9
+    for calibration in surrogate.calibrations.values():
+        half = calibration.simultaneous(level).ravel() / 2
+        covered = (calibration.scores <= half).mean(axis=0)
+        k = int(np.ceil((calibration.count + 1) * level - 1e-9))
+        assert np.all(covered < beta(k, calibration.count + 1 - k).ppf(0.0005))
 
 
 def test_report_meets_what_the_card_claims(surrogate):
     report = surrogate.manifest.document["report"]
-    cover = report["coverage"]
-    low, high = cover["beta_binomial_99"]
-    assert low <= cover["covered"] <= high
-    assert all(entry["violations"] == 0 for entry in report["efficiency"].values())
+    for cover in report["coverage"].values():
+        low, high = cover["beta_binomial_99"]
+        if "block_interval_90" not in cover:
+            assert all(low <= count <= high for count in cover["covered"])
+    assert all(entry["violations"] == 0 for entry in report.get("efficiency", {}).values())
 
 
 @pytest.fixture

@@ -35,23 +35,26 @@ def test_integrated_gradients_are_complete_and_regions_add_up(darcy, medium, qua
 def test_gradient_predicts_a_small_change_and_carries_its_weight_convention(darcy, medium, generator):
     request = {"quantity": QUANTITIES[1], "method": "gradient"}
     found = explanation.explain(darcy, {"permeability": medium[None]}, request)
-    area = explanation.trapezoid_weights(darcy.input)
+    area = explanation.quadrature_weights(darcy.manifest.inputs[0])
     change = 1e-2 * medium * generator.standard_normal(medium.shape)
-    quantity = explanation.make_quantity(darcy.output, QUANTITIES[1])
-    means = darcy.run({"permeability": np.stack([medium + change, medium - change]).astype(np.float32)}).mean
-    ahead, behind = quantity.value(means)
-    predicted = float((found["attribution"] * area * change).sum())
+    quantity = explanation.make_quantity(darcy.manifest.outputs, QUANTITIES[1])
+    means = darcy.run({"permeability": np.stack([medium + change, medium - change]).astype(np.float32)})
+    ahead, behind = quantity.value(means["pressure"].mean)
+    attribution = found["attribution"]["permeability"]
+    predicted = float((attribution["values"] * area * change).sum())
     assert (ahead - behind) / 2 == pytest.approx(predicted, rel=0.02)  # second order in a 1 % change
-    assert "density" in found["convention"]
-    assert found["deviation"].shape == medium.shape
+    assert "density" in attribution["convention"]
+    assert attribution["deviation"].shape == medium.shape
 
 
 def test_the_cosine_check_sees_a_wrong_gradient(darcy, medium, generator):
-    quantity = explanation.make_quantity(darcy.output, QUANTITIES[1])
-    right = explanation.gradient(darcy, medium, quantity).values
-    assert explanation.solver_cosine(darcy, medium, quantity, right) > 0.9
-    shuffled = generator.permutation(right.ravel()).reshape(right.shape)  # keeps the mean, which is most of it
-    assert abs(explanation.solver_cosine(darcy, medium, quantity, shuffled)) < 0.6
+    quantity = explanation.make_quantity(darcy.manifest.outputs, QUANTITIES[1])
+    sample = {"permeability": medium}
+    right = explanation.gradient(darcy, sample, quantity, darcy.manifest.inputs).values
+    assert explanation.solver_cosine(darcy, sample, quantity, right) > 0.9
+    maps = right["permeability"]
+    shuffled = generator.permutation(maps.ravel()).reshape(maps.shape)  # keeps the mean, which is most of it
+    assert abs(explanation.solver_cosine(darcy, sample, quantity, {"permeability": shuffled})) < 0.6
 
 
 def test_occlusion_of_everything_is_the_whole_difference(darcy, medium):
@@ -74,11 +77,11 @@ def test_interval_holds_the_value_and_is_withdrawn_out_of_domain(darcy, medium):
 def test_linear_intervals_cover_fresh_truth(darcy):
     """40 fresh solves at level 0.9: at least 29 covered (chance of fewer below 1e-3)."""
     covered = 0
-    quantity = explanation.make_quantity(darcy.output, QUANTITIES[1])
+    quantity = explanation.make_quantity(darcy.manifest.outputs, QUANTITIES[1])
     for index in range(40):
         inputs, truth = darcy.physics.pair(556, index, 85, "two_phase")
-        prediction = darcy.run(darcy.validate({k: v[None] for k, v in inputs.items()}))
-        half = darcy.calibration.linear(quantity.weights, prediction.scale[0], 0.9)
+        prediction = darcy.run(darcy.validate({k: v[None] for k, v in inputs.items()}))["pressure"]
+        half = darcy.calibrations["pressure"].linear(quantity.weights, prediction.scale[0], 0.9)
         gap = quantity.value(prediction.mean)[0] - quantity.value(truth["pressure"][None])[0]
         covered += abs(gap) <= half
     assert covered >= 29
@@ -103,6 +106,6 @@ def test_quantities_that_make_no_sense_are_refused(darcy, medium, quantity, erro
 
 
 def test_a_point_between_nodes_is_interpolated(darcy):
-    quantity = explanation.make_quantity(darcy.output, {"type": "point", "x": 0.5 / 84, "y": 3 / 84})
+    quantity = explanation.make_quantity(darcy.manifest.outputs, {"type": "point", "x": 0.5 / 84, "y": 3 / 84})
     assert quantity.weights[0, 3] == pytest.approx(0.5)
     assert quantity.weights.sum() == pytest.approx(1.0)

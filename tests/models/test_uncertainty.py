@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from scipy.stats import betabinom
 
 from models.errors import UnsupportedLevel
-from models.uncertainty import Calibration, Scale, band_scale, coverage_interval, ensemble_spread, interior, rank
+from models.fields import LEAD_TIME, Axis, Field
+from models.uncertainty import (
+    TRANSFORMS,
+    Calibration,
+    Scale,
+    band_scale,
+    coverage_interval,
+    ensemble_spread,
+    error_law,
+    interior,
+    rank,
+)
 
 
 @given(n=st.integers(1, 2000), level=st.floats(0.01, 0.99))
@@ -39,6 +50,12 @@ def test_coverage_interval_matches_published_values(n, level, low, high):
     assert coverage_interval(n, level) == pytest.approx((low, high), abs=6e-4)
 
 
+def _field(*shape: int, lead: bool = False) -> Field:
+    names = [LEAD_TIME, "y", "x"] if lead else ["y", "x"]
+    axes = tuple(Axis(name, "1", points, 0.0, 1.0) for name, points in zip(names, shape, strict=True))
+    return Field("u", "u", "1", "A field.", axes)
+
+
 def _calibration(generator: np.random.Generator, count: int, shape=(7, 7)) -> tuple[Calibration, np.ndarray]:
     scale = np.ones((count, *shape)) * generator.uniform(0.5, 2.0, (count, 1, 1))
     residual = scale * generator.standard_normal((count, *shape))
@@ -48,7 +65,7 @@ def _calibration(generator: np.random.Generator, count: int, shape=(7, 7)) -> tu
         "residuals": (residual / unit).astype(np.float16), "residual_unit": unit,
         "scales": (scale / unit).astype(np.float16), "scale_unit": unit,
     }  # fmt: skip
-    return Calibration(arrays), residual
+    return Calibration(_field(*shape), arrays), residual
 
 
 def test_bands_and_linear_intervals_cover_at_their_level(generator):
@@ -89,3 +106,55 @@ def test_band_scale_vanishes_exactly_where_the_answer_is_exact(generator):
     scale = band_scale(generator.uniform(0.1, 1.0, (3, 9, 9)), Scale(1.0, 0.05, 1))
     assert np.all(scale[:, [0, -1]] == 0) and np.all(scale[:, :, [0, -1]] == 0)
     assert np.all(scale[:, 1:-1, 1:-1] >= 0.05)
+
+
+def test_lead_times_have_scores_of_their_own(generator):
+    """Errors ten times larger at the second lead time: pooled scores would over-cover the first, these do not."""
+    n, level = 400, 0.8
+    size = np.array([1.0, 10.0])[None, :, None, None]
+    residual = size * generator.standard_normal((n, 2, 4, 4))
+    scores = np.abs(residual).reshape(n, 2, -1).max(axis=2)
+    law = error_law(np.moveaxis(residual, 1, 0).reshape(2, -1))
+    calibration = Calibration(_field(2, 4, 4, lead=True), {"scores": scores, "law": law})
+    quantile = calibration.simultaneous(level)
+    assert quantile.shape == (2, 1, 1)
+    fresh = size * generator.standard_normal((n, 2, 4, 4))
+    covered = (np.abs(fresh) <= quantile).all(axis=(2, 3)).sum(axis=0)
+    k = rank(n, level)
+    law_of_count = betabinom(n, k, n + 1 - k)
+    assert np.all((law_of_count.ppf(0.0005) <= covered) & (covered <= law_of_count.ppf(0.9995)))
+    pooled = np.sort(scores.ravel())[rank(2 * n, level) - 1]
+    assert (np.abs(fresh[:, 0]) <= pooled).all(axis=(1, 2)).mean() > 0.99
+
+
+def test_the_law_of_the_error_gives_quantiles_and_exceedance(generator):
+    law = error_law(generator.standard_normal((1, 100_000)))
+    calibration = Calibration(_field(3, 3), {"scores": np.arange(1.0, 60.0), "law": law})
+    assert float(calibration.error_quantile(0.9).ravel()[0]) == pytest.approx(1.2816, abs=0.02)
+    ratio = np.full((2, 3, 3), 1.2816)
+    np.testing.assert_allclose(calibration.exceedance(ratio), 0.1, atol=0.01)
+    assert float(calibration.pointwise(0.9).ravel()[0]) == pytest.approx(1.645, abs=0.03)
+    assert not calibration.stores_residuals
+
+
+@pytest.mark.parametrize("name", TRANSFORMS)
+def test_transforms_are_inverted(name, generator):
+    transform = TRANSFORMS[name]
+    depth = generator.uniform(0.0, 5.0, 100)
+    np.testing.assert_allclose(transform.inverse(transform.forward(depth)), depth, atol=1e-12)
+    assert np.all(np.diff(transform.forward(np.sort(depth))) > 0)
+
+
+def test_a_band_of_depths_never_goes_below_zero():
+    transform = TRANSFORMS["square_root"]
+    assert transform.inverse(transform.forward(np.array([0.02])) - 3.0) == 0.0
+
+
+def test_smoothing_does_not_mix_lead_times(generator):
+    field = _field(3, 9, 9, lead=True)
+    scale = Scale.of(field, {"smoothing": 1.0, "floor": 0.0, "exact_boundary": 0})
+    assert scale.smoothed == 2
+    spread = np.zeros((1, 3, 9, 9))
+    spread[:, 1] = generator.uniform(1.0, 2.0, (9, 9))
+    smooth = band_scale(spread, scale)
+    assert np.all(smooth[:, [0, 2]] == 0) and np.all(smooth[:, 1] > 0)

@@ -23,11 +23,11 @@ def domain() -> Domain:
     arrays = {f"validity.{k}": v for k, v in parameters.items()}
     arrays |= {f"reference.{k}": v for k, v in detector_scores(parameters, fresh).items()}
     low, high = hard_checks(fresh)["range"]
-    return Domain(arrays, {"range": [2 * low, 2 * high]})
+    return Domain(arrays, {"a": {"range": [2 * low, 2 * high], "arrays": ""}})
 
 
 def rejected(domain: Domain, samples: np.ndarray) -> int:
-    return sum(not domain.assess(sample, None).in_domain for sample in samples)
+    return sum(not domain.assess({"a": sample}, None).in_domain for sample in samples)
 
 
 def test_size_in_domain_is_within_its_binomial_range(domain):
@@ -46,7 +46,7 @@ def test_shifted_laws_are_seen_smoother_ones_included(domain, length, smoothness
 def test_a_domain_whose_floor_is_above_the_threshold_does_not_load():
     arrays = {"reference.SPE": np.arange(100.0)}
     with pytest.raises(BrokenBundle, match="floor"):
-        Domain(arrays, {"range": [0, 1]})
+        Domain(arrays, {"a": {"range": [0, 1], "arrays": ""}})
 
 
 def test_hard_checks_name_foreign_values_and_shares():
@@ -54,10 +54,47 @@ def test_hard_checks_name_foreign_values_and_shares():
     fresh = np.sign(fields(2, 1200))
     arrays = {f"validity.{k}": v for k, v in parameters.items()}
     arrays |= {f"reference.{k}": v for k, v in detector_scores(parameters, fresh).items()}
-    domain = Domain(arrays, hard_checks(fresh))
+    domain = Domain(arrays, {"a": hard_checks(fresh) | {"arrays": ""}})
     foreign = fresh[0].copy()
     foreign[0, 0] = 0.5
-    assert any("values" in reason for reason in domain.assess(foreign, None).reasons)
-    verdict = domain.assess(np.ones_like(foreign), None)
+    assert any("values" in reason for reason in domain.assess({"a": foreign}, None).reasons)
+    verdict = domain.assess({"a": np.ones_like(foreign)}, None)
     assert not verdict.in_domain
     assert any("share" in reason for reason in verdict.reasons)
+
+
+def several(count: int, seed: int) -> dict[str, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    line = np.cumsum(generator.standard_normal((count, 64)), axis=1) / 8.0
+    return {"field": fields(seed, count), "line": line, "number": generator.uniform(0.0, 1.0, count)}
+
+
+def test_fields_of_any_rank_and_scalars_are_watched_together():
+    """Seven detectors on three inputs keep the size; a scalar or a line out of its law is named."""
+    train, fresh = several(300, 10), several(2500, 11)
+    arrays, checks = {}, {}
+    for name, values in fresh.items():
+        parameters = fit_detectors(train[name], 10)
+        arrays |= {f"{name}.validity.{k}": v for k, v in parameters.items()}
+        arrays |= {f"{name}.reference.{k}": v for k, v in detector_scores(parameters, values).items()}
+        checks[name] = {"range": [-100.0, 100.0], "arrays": f"{name}."}
+    domain = Domain(arrays, checks)
+    samples = several(300, 12)
+    verdicts = [domain.assess({k: v[i] for k, v in samples.items()}, None) for i in range(300)]
+    assert sum(not v.in_domain for v in verdicts) <= binom(300, THRESHOLD).ppf(0.9995)
+    one = {k: v[0] for k, v in samples.items()}
+    assert domain.assess(one | {"number": np.float64(1.5)}, None).reasons == ("number, value: p = 0.0008",)
+    rough = domain.assess(one | {"line": np.random.default_rng(1).standard_normal(64)}, None)
+    assert any(reason.startswith("line, spectrum") for reason in rough.reasons)
+
+
+def test_a_field_on_whose_mean_nothing_depends_may_be_shifted():
+    train, fresh = fields(20, 300), fields(21, 1500)
+    parameters = fit_detectors(train, 20, mean_free=True)
+    arrays = {f"validity.{k}": v for k, v in parameters.items()}
+    arrays |= {f"reference.{k}": v for k, v in detector_scores(parameters, fresh, mean_free=True).items()}
+    domain = Domain(arrays, {"a": hard_checks(fresh, mean_free=True) | {"arrays": ""}})
+    sample = fields(22, 1)[0].astype(np.float64)
+    assert domain.assess({"a": sample + 1000.0}, None).p_value == pytest.approx(
+        domain.assess({"a": sample}, None).p_value, rel=0.05
+    )

@@ -5,6 +5,15 @@ from models.physical_model import Arrays, PhysicalModel
 
 STRIDE = 5
 
+NOTES = """**Read before comparing.** The network is not a pure FNO. Its graph takes six conjugate-gradient steps on the served
+medium with an exact constant-coefficient solve as preconditioner (matrix products only), and a small Fourier neural
+operator with a scale head corrects the result. A five-point solve with *geometric* face means on the 85² medium already
+beats the published networks: what is left is mostly the medium between the served nodes, which nobody can know from the
+input. So the accuracy is largely classical; the network's part is the correction, the calibrated local scale of the
+error, and derivatives in one graph. Test data follow the law of the published files, drawn consistently at the nodes;
+they are not the same files. Two-phase media of another correlation length are hard to tell from one sample: rely on the
+bound there. Fixed grid, source 1, zero boundary values."""
+
 
 def _fine(seed: int, index: int, points: int, family: str) -> Arrays:
     return {"permeability": sampler.draw(seed, index, STRIDE * (points - 1) + 1, family)}
@@ -40,20 +49,24 @@ physical_model = PhysicalModel(
     outputs=spec.outputs,
     families=tuple(sampler.FAMILIES),
     training_family="two_phase",
-    baseline=6.0,
+    held_out=tuple(sampler.FAMILIES),
+    baseline={"permeability": 6.0},
     published={
         "FNO (arXiv 2010.08895)": 0.0108,
         "Transolver (2402.02366)": 0.0057,
         "Transolver++ (2502.02414)": 0.0049,
     },
+    notes=NOTES,
     exact_boundary=1,
     draw=_draw,
     pair=_pair,
     solve=lambda inputs: {"pressure": reference.solve(inputs["permeability"])},
     residual=lambda inputs, outputs: reference.residual(inputs["permeability"], outputs["pressure"]),
     statements=bound.statements,
+    bounds=(("energy", "guaranteed"), ("l2", "guaranteed")),
     relative_bound=bound.relative_bound,
     audit=bound.audit,
+    audits={"two_phase": 1000, "contrast_300": 200, "log_normal": 200},
     solver_gradient=reference.gradient,
     baselines=baselines.methods,
     fine_inputs=_fine,
