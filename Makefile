@@ -16,6 +16,7 @@ $(VENV)/.serving: pyproject.toml | $(BIN)/python
 $(VENV)/.testing: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch==2.13.0
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[cpu,training,dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps brightwind==2.7.0
 	@touch $@ $(VENV)/.serving
 
 serve: $(VENV)/.serving

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain, islice
 from typing import TypeVar
 
 from dask.distributed import Client, LocalCluster, as_completed
@@ -9,28 +10,39 @@ from dask.distributed import Client, LocalCluster, as_completed
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-BATCH = 100  # tasks carry arrays; a graph of all of them at once would be large
+AHEAD = 4  # tasks submitted per thread: enough to keep it busy, few enough that waiting tasks and results stay small
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def run(function: Callable[[Task], Result], tasks: Iterable[Task], scheduler: str | None = None) -> Iterator[Result]:
-    """Yield results as they complete. One worker process per core unless `scheduler` is given."""
-    tasks = list(tasks)
+    """Yield results as they complete; tasks are taken as workers free up. One process per core without `scheduler`."""
     if scheduler is not None:
         with Client(scheduler) as client:
-            yield from _collect(client, function, tasks)
+            yield from _collect(client, function, iter(tasks))
         return
     for variable in THREAD_VARIABLES:
         os.environ.setdefault(variable, "1")
-    workers = min(os.cpu_count() or 1, len(tasks))
+    waiting = iter(tasks)
+    head = list(islice(waiting, os.cpu_count() or 1))
+    if not head:
+        return
     with (
-        LocalCluster(n_workers=workers, threads_per_worker=1, dashboard_address=None) as local,
+        LocalCluster(n_workers=len(head), threads_per_worker=1, dashboard_address=None) as local,
         Client(local) as client,
     ):
-        yield from _collect(client, function, tasks)
+        yield from _collect(client, function, chain(head, waiting))
 
 
-def _collect(client: Client, function: Callable[[Task], Result], tasks: list[Task]) -> Iterator[Result]:
-    futures = client.map(function, tasks, pure=False, batch_size=BATCH)
-    for future in as_completed(futures):
+def _collect(client: Client, function: Callable[[Task], Result], tasks: Iterator[Task]) -> Iterator[Result]:
+    running = as_completed(_submit(client, function, tasks, 0))
+    for future in running:
+        running.update(_submit(client, function, tasks, running.count()))
         yield future.result()
+
+
+def _submit(client: Client, function: Callable[[Task], Result], tasks: Iterator[Task], running: int) -> list:
+    """Futures of as many tasks as keep the present workers busy; a future that is dropped is forgotten everywhere."""
+    wanted = AHEAD * max(1, sum(client.nthreads().values()))
+    if running > wanted // 2:
+        return []
+    return client.map(function, list(islice(tasks, wanted - running)), pure=False)

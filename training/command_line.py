@@ -2,7 +2,8 @@
 
 import argparse
 import json
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from models import catalog
@@ -18,7 +19,15 @@ def _sample(model: PhysicalModel, recipe: Recipe, folder: Path, options: argpars
     link = folder / "data"
     if not link.exists():
         link.symlink_to(Path("..") / shared.name, target_is_directory=True)
+    started = time.perf_counter()
     dataset.sample(model, recipe, shared, options.scheduler)
+    _add_seconds(shared / "seconds.json", time.perf_counter() - started)
+
+
+def _add_seconds(path: Path, seconds: float) -> None:
+    """Sampling may have been interrupted: its cost is the sum of its parts."""
+    before = json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
+    path.write_text(json.dumps({"seconds": before + seconds}), encoding="utf-8")
 
 
 def _fit(model: PhysicalModel, recipe: Recipe, folder: Path, options: argparse.Namespace) -> None:
@@ -45,7 +54,7 @@ def _report(model: PhysicalModel, recipe: Recipe, folder: Path, options: argpars
     candidate = publish.publish(model, recipe, folder, folder / "candidate", options.version, False)
     share = 1.0 if options.preset == "full" else 0.01
     found = report.report(model, recipe, folder, candidate, share, options.scheduler, options.only)
-    shown = {key: value for key, value in found.items() if key not in ("example", "training")}
+    shown = {key: value for key, value in found.items() if key not in ("examples", "training")}
     print(json.dumps(shown, indent=1, ensure_ascii=False))
 
 
@@ -78,6 +87,27 @@ def _readme(options: argparse.Namespace) -> None:
     readme.update(options.file, options.zoo)
 
 
+def _weatherbench(options: argparse.Namespace) -> None:
+    from training import sources
+
+    try:
+        model = sources.load(f"{sources.RECIPE_FILE}{options.recipe.resolve()}")
+    except (FileNotFoundError, ValueError) as error:
+        raise SystemExit(str(error)) from error
+    print(f"checked: {model.description}")
+    _run_stages(model, options.stages, options)
+
+
+def _run_stages(model: PhysicalModel, stages: Iterable[str], options: argparse.Namespace) -> None:
+    if options.preset not in model.recipes:
+        raise SystemExit(f"Expected a preset among {', '.join(model.recipes)}, got '{options.preset}'.")
+    recipe = model.recipes[options.preset]
+    folder = options.runs / model.name / options.preset
+    folder.mkdir(parents=True, exist_ok=True)
+    for stage in stages:
+        STAGES[stage](model, recipe, folder, options)
+
+
 def parser() -> argparse.ArgumentParser:
     """Arguments of every stage."""
     result = argparse.ArgumentParser(prog="python -m training", description=__doc__)
@@ -97,6 +127,16 @@ def parser() -> argparse.ArgumentParser:
     package.add_argument("--pairs", type=Path, required=True, help="NPZ of held-out `inputs` and `outputs`")
     package.add_argument("--into", type=Path, required=True, help="zoo to write the bundle to")
     package.set_defaults(run=_package)
+    weather = commands.add_parser("weatherbench", help="train on an ERA5-schema store, as a recipe file says")
+    weather.add_argument("recipe", type=Path, help="TOML; docs/own_data.md explains it")
+    weather.add_argument(
+        "--stages", nargs="*", choices=STAGES, default=tuple(STAGES), help="none: check the store only"
+    )
+    weather.add_argument("--runs", type=Path, default=Path("runs"), help="where runs are kept")
+    weather.add_argument("--into", type=Path, default=None, help="zoo to write the bundle to")
+    weather.add_argument("--version", default="1", help="version of the bundle")
+    weather.add_argument("--scheduler", default=None, help="address of a Dask scheduler (default: local)")
+    weather.set_defaults(run=_weatherbench, preset="full", only=())
     readme = commands.add_parser("readme", help="regenerate the README's tables from the shipped bundles")
     readme.add_argument("--file", type=Path, default=Path("README.md"))
     readme.add_argument("--zoo", type=Path, default=SHIPPED)
@@ -107,14 +147,8 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Run one stage, or all of them."""
     options = parser().parse_args(arguments)
-    if options.stage in ("package", "readme"):
+    if options.stage in ("package", "readme", "weatherbench"):
         options.run(options)
         return
-    model = catalog.load(options.model)
-    if options.preset not in model.recipes:
-        raise SystemExit(f"Expected a preset among {', '.join(model.recipes)}, got '{options.preset}'.")
-    recipe = model.recipes[options.preset]
-    folder = options.runs / model.name / options.preset
-    folder.mkdir(parents=True, exist_ok=True)
-    for stage in STAGES if options.stage == "build" else (options.stage,):
-        STAGES[stage](model, recipe, folder, options)
+    stages = STAGES if options.stage == "build" else (options.stage,)
+    _run_stages(catalog.load(options.model), stages, options)

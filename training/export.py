@@ -5,6 +5,7 @@ session is made): the graph then computes in float32 exactly what torch computes
 """
 
 import hashlib
+import inspect
 import json
 import multiprocessing
 from concurrent.futures import ProcessPoolExecutor
@@ -20,8 +21,9 @@ from tqdm import tqdm
 
 from models.bundle import ALLOWED_OPERATORS, WEIGHTS_FILE
 from models.physical_model import PhysicalModel, Recipe
-from training import derivatives
-from training.fit import build_network
+from training import dataset, derivatives, sources
+from training.architectures.network import Network
+from training.fit import CHECKPOINT, build_network
 
 OPSET = 20
 EXTERNAL_BYTES = 1024
@@ -29,7 +31,7 @@ ALIGNMENT = 4096
 GRAPHS = ("model", "jvp", "vjp")
 
 
-def load_network(recipe: Recipe, checkpoint: Path) -> nn.Module:
+def load_network(recipe: Recipe, checkpoint: Path) -> Network:
     """The trained network in evaluation mode, its weights rounded to half precision."""
     network = build_network(recipe)
     state = torch.load(checkpoint, map_location="cpu", weights_only=True)
@@ -38,19 +40,6 @@ def load_network(recipe: Recipe, checkpoint: Path) -> nn.Module:
     for parameter in network.parameters():
         parameter.data = parameter.data.half().float()
     return network.eval()
-
-
-class Forward(nn.Module):
-    """Graph outputs by name."""
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, point: Tensor) -> tuple[Tensor, ...]:
-        """All outputs of the network."""
-        outputs: tuple[Tensor, ...] = self.network(point)
-        return outputs
 
 
 @dataclass(frozen=True)
@@ -63,45 +52,63 @@ class GraphSignature:
 
 def signature(model: PhysicalModel, recipe: Recipe, graph: str) -> GraphSignature:
     """Input and output names of one of the three graphs."""
-    (source,), (target,) = model.inputs(recipe.points), model.outputs(recipe.points)
-    members = f"{target.name}_members"
-    return {
-        "model": GraphSignature((source.name,), (members, f"{target.name}_scale")),
-        "vjp": GraphSignature((source.name, "cotangent"), (members, "gradient")),
-        "jvp": GraphSignature((source.name, "tangent"), (members, "derivative")),
-    }[graph]
+    features = () if model.features is None else model.features.names
+    sources = (*(item.name for item in model.inputs(recipe.points)), *features)
+    targets = tuple(item.name for item in model.outputs(recipe.points))
+    members = tuple(f"{name}_members" for name in targets)
+    if graph == "model":
+        return GraphSignature(sources, tuple(f"{name}_{part}" for name in targets for part in ("members", "scale")))
+    if graph == "vjp":
+        weights = tuple(f"{name}_cotangent" for name in targets)
+        return GraphSignature((*sources, *weights), (*members, *(f"{name}_gradient" for name in sources)))
+    tangents = tuple(f"{name}_tangent" for name in sources)
+    return GraphSignature((*sources, *tangents), (*members, *(f"{name}_derivative" for name in targets)))
 
 
-def export_graph(graph: str, model: PhysicalModel, recipe: Recipe, checkpoint: Path, target: Path) -> None:
+def examples(model: PhysicalModel, recipe: Recipe, data: Path) -> tuple[Tensor, ...]:
+    """A batch of training inputs in the order of the graph; lead times are spread over their range."""
+    samples = dataset.Samples(data, "train")
+    count = derivatives.EXAMPLE_BATCH
+    inputs, _ = samples.read(0, min(count, samples.count))
+    found = {}
+    for item in model.inputs(recipe.points):
+        if model.lead_times is not None and item.name == model.lead_times.input:
+            values = np.linspace(model.lead_times.start, model.lead_times.stop, count, dtype=np.float32)
+        else:
+            values = np.resize(inputs[item.name], (count, *item.shape))
+        found[item.name] = values
+    return tuple(torch.from_numpy(np.ascontiguousarray(v, dtype=np.float32)) for v in model.completed(found).values())
+
+
+def export_graph(graph: str, model: PhysicalModel, recipe: Recipe, checkpoint: Path, data: Path, target: Path) -> None:
     """Export one graph; to be run in a process of its own, because a failed trace leaves functorch state behind."""
     network = load_network(recipe, checkpoint)
-    batch, points = derivatives.EXAMPLE_BATCH, recipe.points
-    point = 1.0 + torch.rand(batch, points, points)
-    value = torch.rand(batch, recipe.members, points, points)
+    inputs = examples(model, recipe, data)
+    with torch.no_grad():
+        values = tuple(torch.ones_like(value) for value in network(*inputs)[::2])
 
-    def members(x: Tensor) -> Tensor:
-        outputs: Tensor = network(x)[0]
+    def members(*fields: Tensor) -> tuple[Tensor, ...]:
+        outputs: tuple[Tensor, ...] = network(*fields)[::2]
         return outputs
 
-    module: nn.Module
-    examples: tuple[Tensor, ...]
-    if graph == "model":
-        module, examples = Forward(network), (point,)
-    elif graph == "vjp":
-        examples = (point, value)
-        module = derivatives.trace(derivatives.pull(members), *examples)
-    else:
-        examples = (point, torch.rand(batch, points, points))
-        module = derivatives.trace(derivatives.push(members), *examples)
+    module: nn.Module = network
+    arguments = inputs
+    if graph == "vjp":
+        arguments = (*inputs, *values)
+        module = derivatives.trace(derivatives.pull(members, len(inputs)), *arguments)
+    elif graph == "jvp":
+        arguments = (*inputs, *(torch.ones_like(value) for value in inputs))
+        module = derivatives.trace(derivatives.push(members, len(inputs)), *arguments)
     names = signature(model, recipe, graph)
+    shapes = tuple({0: torch.export.Dim("batch")} for _ in arguments)
+    kinds = [parameter.kind for parameter in inspect.signature(module.forward).parameters.values()]
     program = torch.onnx.export(
-        module, examples, dynamo=True, opset_version=OPSET, verbose=False,
-        dynamic_shapes=tuple({0: torch.export.Dim("batch")} for _ in examples),
+        module, arguments, dynamo=True, opset_version=OPSET, verbose=False,
+        dynamic_shapes=(shapes,) if inspect.Parameter.VAR_POSITIONAL in kinds else shapes,
         input_names=list(names.inputs), output_names=list(names.outputs),
     )  # fmt: skip
     assert program is not None
-    proto = program.model_proto
-    onnx.save(proto, target)
+    onnx.save(program.model_proto, target)
 
 
 class WeightsFile:
@@ -164,6 +171,11 @@ def foreign_operators(proto: onnx.ModelProto) -> set[str]:
     return {node.op_type for node in nodes} - ALLOWED_OPERATORS - local
 
 
+def fixed_batches(proto: onnx.ModelProto) -> list[str]:
+    """Inputs whose batch axis the trace has merged with another size."""
+    return [item.name for item in proto.graph.input if not item.type.tensor_type.shape.dim[0].dim_param]
+
+
 def export(model: PhysicalModel, recipe: Recipe, folder: Path) -> None:
     """Write model.onnx, vjp.onnx, jvp.onnx and weights.bin into the run's `graphs` folder.
 
@@ -175,7 +187,7 @@ def export(model: PhysicalModel, recipe: Recipe, folder: Path) -> None:
     protos, raws = {}, {graph: target / f"{graph}.raw.onnx" for graph in GRAPHS}
     with ProcessPoolExecutor(2, mp_context=context, max_tasks_per_child=1) as pool:
         running = {
-            graph: pool.submit(_export_in_process, graph, model.name, recipe, folder / "checkpoint.pt", raw)
+            graph: pool.submit(_export_in_process, graph, sources.reference(model), recipe, folder, raw)
             for graph, raw in raws.items()
         }
         for future in tqdm(running.values(), desc=f"export {model.name}", unit="graph"):
@@ -183,6 +195,11 @@ def export(model: PhysicalModel, recipe: Recipe, folder: Path) -> None:
     for graph, raw in raws.items():
         protos[graph] = onnx.load(raw)
         raw.unlink()
+        fixed = fixed_batches(protos[graph])
+        if fixed:
+            raise ValueError(
+                f"Expected a free batch axis in {graph}, got a fixed one of {fixed}. Change the example batch."
+            )
         foreign = foreign_operators(protos[graph])
         if foreign:
             raise ValueError(f"Expected operators with CUDA kernels, got {sorted(foreign)}. Rewrite the layer.")
@@ -193,8 +210,6 @@ def export(model: PhysicalModel, recipe: Recipe, folder: Path) -> None:
     (folder / "export.json").write_text(json.dumps(sizes, indent=1))
 
 
-def _export_in_process(graph: str, name: str, recipe: Recipe, checkpoint: Path, target: Path) -> None:
-    from models import catalog
-
+def _export_in_process(graph: str, reference: str, recipe: Recipe, folder: Path, target: Path) -> None:
     torch.set_num_threads(1)
-    export_graph(graph, catalog.load(name), recipe, checkpoint, target)
+    export_graph(graph, sources.load(reference), recipe, folder / CHECKPOINT, folder / "data", target)

@@ -6,21 +6,24 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 import torch.distributed
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
-from models.physical_model import PhysicalModel, Recipe
-from training import dataset, losses
+from models.physical_model import Arrays, PhysicalModel, Recipe
+from training import dataset
+from training.architectures.network import Network, Prepared
 from training.muon import Muon
 
-Prepared = tuple[Tensor, ...]
 NOT_MUON = ("lift", "project")
+CHECKPOINT = "checkpoint.pt"
+EVALUATED = 25  # validation samples at a time
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def has_fast_bfloat16(device: torch.device) -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
-def build_network(recipe: Recipe) -> nn.Module:
+def build_network(recipe: Recipe) -> Network:
     """The architecture named by the recipe: the one class in its module that has `from_recipe`."""
     module = importlib.import_module(f"training.architectures.{recipe.architecture}")
     (network,) = (
@@ -73,25 +76,16 @@ def build_network(recipe: Recipe) -> nn.Module:
         for item in vars(module).values()
         if isinstance(item, type) and item.__module__ == module.__name__ and hasattr(item, "from_recipe")
     )
-    built: nn.Module = network.from_recipe(recipe)
+    built: Network = network.from_recipe(recipe)
     return built
-
-
-def transform(field: Tensor, element: int) -> Tensor:
-    """One of the eight symmetries of the square."""
-    if element & 1:
-        field = field.flip(-1)
-    if element & 2:
-        field = field.flip(-2)
-    return field.mT if element & 4 else field
 
 
 class Run:
     """Network, optimisers, position in the data: everything a checkpoint holds."""
 
-    def __init__(self, recipe: Recipe, samples: int, place: Place) -> None:
+    def __init__(self, model: PhysicalModel, recipe: Recipe, place: Place) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.samples, self.place = recipe, samples, place
+        self.model, self.recipe, self.place = model, recipe, place
         self.network = build_network(recipe).to(place.device)
         matrices, others = [], []
         for name, parameter in self.network.named_parameters():
@@ -102,18 +96,24 @@ class Run:
             torch.optim.AdamW(others, recipe.adam_rate, weight_decay=recipe.weight_decay),
         )
         self.rates = (recipe.muon_rate, recipe.adam_rate)
-        self.generator = torch.Generator().manual_seed(recipe.seed * 1000 + place.rank)
+        # the same on every process: each takes its share of the same global batch
+        self.generator = torch.Generator().manual_seed(recipe.seed * 1000)
         self.epoch = 0
         self.seconds = 0.0
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Batches per epoch, over all processes."""
-        return max(1, self.samples // (self.recipe.batch * self.place.world))
+    def tensors(self, inputs: Arrays, outputs: Arrays) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """What the network takes and what it should give, on the device."""
+        device = self.place.device
+        found, truth = (
+            {name: torch.from_numpy(np.ascontiguousarray(values)).to(device) for name, values in part.items()}
+            for part in (self.model.completed(inputs), outputs)
+        )
+        return found, truth
 
-    def progress(self, step: int) -> float:
-        """Share of the training done."""
-        return (self.epoch * self.steps_per_epoch + step) / (self.recipe.epochs * self.steps_per_epoch)
+    def prepare(self, inputs: Arrays, outputs: Arrays) -> Prepared:
+        """Samples as the network trains on them."""
+        with torch.no_grad():
+            return self.network.prepare(*self.tensors(inputs, outputs))
 
     def set_rates(self, progress: float) -> None:
         """Linear warm-up, then cosine to zero."""
@@ -146,104 +146,138 @@ class Run:
         self.epoch, self.seconds = state["epoch"], state["seconds"]
 
 
-def _batches(run: Run) -> list[list[Tensor]]:
-    """Per member, an own order of the samples; returned as steps × members of indices."""
-    orders = [torch.randperm(run.samples, generator=run.generator) for _ in range(run.recipe.members)]
-    size = run.recipe.batch
-    return [[order[k * size : (k + 1) * size] for order in orders] for k in range(run.steps_per_epoch)]
+class Windows:
+    """The training samples, a window at a time, prepared; a split of one window is prepared once."""
+
+    def __init__(self, run: Run, data: Path) -> None:
+        self._run, self._samples = run, dataset.Samples(data, "train")
+        self._chunks = -(-self._samples.count // self._samples.chunk)
+        self._per_window = max(1, run.recipe.window // self._samples.chunk)
+        self._only: Prepared | None = None
+        self.count = self._samples.count
+
+    def epoch(self) -> Iterator[Prepared]:
+        """Every sample once, chunks in a new random order."""
+        order = torch.randperm(self._chunks, generator=self._run.generator).tolist()
+        if self._per_window >= self._chunks:
+            if self._only is None:
+                (window,) = dataset.shuffled_windows(self._samples, range(self._chunks), self._chunks)
+                self._only = self._run.prepare(*window)
+            yield self._only
+            return
+        for window in dataset.shuffled_windows(self._samples, order, self._per_window):
+            yield self._run.prepare(*window)
+
+    def absorb(self) -> None:
+        """Let the network take its constants from the first window of chunks spread over the split."""
+        stride = -(-self._chunks // self._per_window)
+        spread = range(0, self._chunks, stride)
+        (window,) = dataset.shuffled_windows(self._samples, spread, len(spread))
+        self._run.network.absorb(*self._run.tensors(*window))
 
 
 def _gather(run: Run, prepared: Prepared, members: list[Tensor]) -> Prepared:
-    """(member, batch, x, y) of every prepared tensor, each member under its own symmetry."""
-    elements = torch.randint(8, (len(members),), generator=run.generator).tolist()
-    return tuple(
-        torch.stack([transform(t[i], e) for i, e in zip(members, elements, strict=True)]).to(run.place.device)
-        for t in prepared
-    )
+    """The share of the global batch of one process: (member, batch, …) of every prepared tensor, augmented."""
+    batch = tuple(torch.stack([t[i.to(t.device)] for i in members]) for t in prepared)
+    batch = run.network.augment(batch, run.generator)
+    return tuple(t[:, run.place.rank :: run.place.world] for t in batch)
 
 
-def _loss(run: Run, batch: Prepared, reduced_precision: bool) -> Tensor:
-    *inputs, truth = batch
+def _average(tensors: list[Tensor], world: int) -> None:
+    """Replace tensors by their means over the processes, in one exchange."""
+    flat = torch.cat([tensor.flatten() for tensor in tensors])
+    torch.distributed.all_reduce(flat)
+    for tensor, part in zip(tensors, (flat / world).split([t.numel() for t in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))
+
+
+def _step(run: Run, batch: Prepared, reduced_precision: bool) -> Tensor:
     with torch.autocast(run.place.device.type, torch.bfloat16, enabled=reduced_precision):
-        prediction, scale = run.network.fit_terms(*inputs)
-    truth = truth.transpose(0, 1)
-    loss = losses.relative_l2(prediction, truth)
-    loss = loss + run.recipe.gradient_weight * losses.relative_gradient(prediction, truth)
-    score = losses.laplace_score(prediction, scale, truth, run.network.bubble)
-    # summed over members: each one's gradient is then independent of how many there are
-    return loss.mean(0).sum() + run.recipe.scale_weight * score.mean((0, 2, 3)).sum()
-
-
-def _step(run: Run, batch: Prepared, reduced_precision: bool) -> float:
-    loss = _loss(run, batch, reduced_precision)
+        member_losses = run.network.loss(*batch)
     for optimiser in run.optimisers:
         optimiser.zero_grad(set_to_none=True)
-    loss.backward()
+    # summed over members: each one's gradient is then independent of how many there are
+    member_losses.sum().backward()
+    loss = member_losses.detach().mean()
     if run.place.world > 1:
-        for parameter in run.network.parameters():
-            torch.distributed.all_reduce(parameter.grad)
-            parameter.grad /= run.place.world
+        _average([loss, *(p.grad for p in run.network.parameters() if p.grad is not None)], run.place.world)
     for optimiser in run.optimisers:
         optimiser.step()
-    return float(loss.detach()) / run.recipe.members
+    return loss
 
 
-def train_epoch(run: Run, prepared: Prepared, fast: bool) -> float:
+def train_epoch(run: Run, windows: Windows, fast: bool) -> float:
     """One pass over the samples; returns the mean loss."""
-    started, total = time.perf_counter(), 0.0
+    started, losses, seen = time.perf_counter(), [], 0
     run.network.train()
-    plan = _batches(run)
-    bar = tqdm(plan, desc=f"epoch {run.epoch + 1}/{run.recipe.epochs}", leave=False)
-    for step, members in enumerate(bar):
-        progress = run.progress(step)
-        run.set_rates(progress)
-        reduced = fast and progress < 1.0 - run.recipe.full_precision_share
-        total += _step(run, _gather(run, prepared, members), reduced)
+    size = run.recipe.batch
+    with tqdm(total=windows.count, desc=f"epoch {run.epoch + 1}/{run.recipe.epochs}", leave=False) as bar:
+        for prepared in windows.epoch():
+            held = len(prepared[0])
+            orders = [torch.randperm(held, generator=run.generator) for _ in range(run.recipe.members)]
+            for first in range(0, max(1, held // size) * size, size):
+                progress = (run.epoch + (seen + first) / windows.count) / run.recipe.epochs
+                run.set_rates(progress)
+                reduced = fast and progress < 1.0 - run.recipe.full_precision_share
+                batch = _gather(run, prepared, [order[first : first + size] for order in orders])
+                losses.append(_step(run, batch, reduced))
+                bar.update(size)
+            seen += held
     run.epoch += 1
     run.seconds += time.perf_counter() - started
-    return total / len(plan)
+    loss = float(torch.stack(losses).mean())
+    if not math.isfinite(loss):
+        raise FloatingPointError(f"Expected a finite loss, got {loss} in epoch {run.epoch}. Lower the learning rates.")
+    return loss
 
 
 @torch.no_grad()
 def evaluate(run: Run, prepared: Prepared) -> dict[str, float]:
-    """Mean relative L2 error of each member (averaged) and of the ensemble mean."""
+    """Mean validation error of each member (averaged) and of the ensemble mean.
+
+    Raises FloatingPointError where one is not finite.
+    """
     run.network.eval()
-    members, mean = [], []
-    for part in zip(*(t.split(run.recipe.batch) for t in prepared), strict=True):
-        *inputs, truth = (t.to(run.place.device)[None] for t in part)
-        copies = (t.expand(run.recipe.members, *t.shape[1:]) for t in inputs)
-        prediction, _ = run.network.fit_terms(*copies)
-        members.append(losses.relative_l2(prediction, truth.transpose(0, 1)))
-        mean.append(losses.relative_l2(prediction.mean(1), truth[0]))
-    return {"member": float(torch.cat(members).mean()), "ensemble": float(torch.cat(mean).mean())}
+    parts = zip(*(t.split(EVALUATED) for t in prepared), strict=True)
+    members, mean = (torch.cat(part) for part in zip(*(run.network.errors(*part) for part in parts), strict=True))
+    found = {"member": float(members.mean()), "ensemble": float(mean.mean())}
+    if not all(map(math.isfinite, found.values())):
+        raise FloatingPointError(f"Expected finite validation errors, got {found} after epoch {run.epoch}.")
+    return found
 
 
-def load_prepared(network: nn.Module, data: Path, split: str) -> Prepared:
-    """A split as the tensors the network trains on."""
-    inputs, outputs = dataset.load(data, split)
-    tensors = [torch.from_numpy(np.ascontiguousarray(v)) for v in (*inputs.values(), *outputs.values())]
-    prepared: Prepared = network.cpu().prepare(*tensors)
-    return prepared
+def begin(run: Run, windows: Windows, folder: Path) -> None:
+    """From the last checkpoint, from another preset's weights, or from constants of the training data."""
+    checkpoint = folder / CHECKPOINT
+    if checkpoint.exists():
+        run.restore(checkpoint)
+    elif run.recipe.initial is not None:
+        source = folder.parent / run.recipe.initial / CHECKPOINT
+        state = torch.load(source, map_location=run.place.device, weights_only=True)
+        run.network.load_state_dict(state["network"])
+    else:
+        windows.absorb()
 
 
 def fit(model: PhysicalModel, recipe: Recipe, folder: Path) -> None:
     """Train to the end of the recipe, from the last checkpoint if there is one."""
     keep_memory_mapped()
     place = find_place()
-    run = Run(recipe, recipe.splits["train"].count, place)
-    train, validation = (load_prepared(run.network, folder / "data", s) for s in ("train", "validation"))
-    run.network.to(place.device)
-    checkpoint = folder / "checkpoint.pt"
-    if checkpoint.exists():
-        run.restore(checkpoint)
+    run = Run(model, recipe, place)
+    windows = Windows(run, folder / "data")
+    begin(run, windows, folder)
+    validation = run.prepare(*dataset.load(folder / "data", "validation"))  # after its constants are known
     fast = has_fast_bfloat16(place.device)
     with tqdm(total=recipe.epochs, initial=run.epoch, desc=f"fit {model.name}", unit="epoch") as bar:
         while run.epoch < recipe.epochs:
-            loss = train_epoch(run, train, fast)
+            loss = train_epoch(run, windows, fast)
+            if run.epoch == recipe.epochs:
+                with torch.no_grad():
+                    run.network.finish(*validation)
             entry = {"epoch": run.epoch, "seconds": round(run.seconds, 1), "loss": loss}
             entry |= evaluate(run, validation)
             if place.rank == 0:
-                run.save(checkpoint)
+                run.save(folder / CHECKPOINT)
                 with (folder / "fit.jsonl").open("a", encoding="utf-8") as log:
                     log.write(json.dumps(entry | {"device": str(place.device), "bfloat16": fast}) + "\n")
             bar.set_postfix(validation=f"{entry['ensemble']:.5f}")

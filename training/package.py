@@ -1,8 +1,10 @@
 """Bundle a foreign ONNX file: a field description and held-out pairs give it bands, validity and explanations.
 
 Nothing is known of its physics, so there is no bound, no fallback solver and no sampler; the manifest says so. The graph
-has one input (batch, *grid) and gives (batch, *grid), or (batch, member, *grid) with `member_axis: true` in the
-description. Half of the pairs shape the band's scale and the validity detectors, the other half calibrates.
+takes the input fields and gives the output fields in the order of the description, each (batch, *shape), or
+(batch, member, *shape) with `member_axis: true`. Pairs are arrays `input.<field>` and `output.<field>`, or `inputs` and
+`outputs` when there is one of each. Half of them shape the bands' scales and the validity detectors, the other half
+calibrates.
 """
 
 import json
@@ -21,18 +23,17 @@ from models.bundle import (
     Manifest,
     write,
 )  # fmt: skip
-from models.fields import Field, check_values
+from models.fields import LEAD_TIME, Field, check_values
+from models.physical_model import Arrays
 from models.runtime import Graph, RuntimeOptions
-from models.uncertainty import interior
 from models.validity import THRESHOLD, detector_scores, fit_detectors, hard_checks
-from training.calibrate import band_scores, half_precision
+from training.calibrate import Errors, field_arrays
 from training.export import foreign_operators, share_weights
 from training.publish import code_revision, npz
 
 NEEDED = ("name", "version", "title", "domain", "time", "inputs", "outputs", "truth")
 DETECTORS = 3
 COMPONENTS = 40
-EXACT_BOUNDARY = 0
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -44,23 +45,26 @@ def read_description(path: Path) -> dict[str, Any]:
     missing = [key for key in NEEDED if key not in document]
     if missing:
         raise ValueError(f"Expected {', '.join(NEEDED)} in {path.name}, missing {missing}. Add them.")
-    if len(document["inputs"]) != 1 or len(document["outputs"]) != 1:
-        raise ValueError("Expected one input and one output field. Packaging of several is not offered.")
     return document
 
 
-def read_pairs(path: Path, source: Field, target: Field) -> tuple[np.ndarray, np.ndarray]:
-    """Held-out inputs and outputs, checked against the description.
+def read_pairs(path: Path, sources: tuple[Field, ...], targets: tuple[Field, ...]) -> tuple[Arrays, Arrays]:
+    """Held-out inputs and outputs by field, checked against the description.
 
     Raises KeyError, InvalidInput, ValueError when there are too few for validity.
     """
     with np.load(path, allow_pickle=False) as archive:
-        inputs, outputs = archive["inputs"].astype(np.float32), archive["outputs"].astype(np.float64)
-    check_values(source, inputs)
-    check_values(target, outputs)
-    least = int(np.ceil(2 * (2 * DETECTORS / THRESHOLD + 1)))
-    if len(inputs) != len(outputs) or len(inputs) < least:
-        raise ValueError(f"Expected at least {least} pairs (the p-value floor), got {len(inputs)}. Add held-out pairs.")
+        stored = {key: archive[key] for key in archive.files}
+    if len(sources) == len(targets) == 1 and "inputs" in stored:
+        stored = {f"input.{sources[0].name}": stored["inputs"], f"output.{targets[0].name}": stored["outputs"]}
+    inputs = {item.name: stored[f"input.{item.name}"].astype(np.float32) for item in sources}
+    outputs = {item.name: stored[f"output.{item.name}"].astype(np.float64) for item in targets}
+    count = len(next(iter(inputs.values())))
+    for item, values in zip((*sources, *targets), (*inputs.values(), *outputs.values()), strict=True):
+        check_values(item, values, count)
+    least = int(np.ceil(2 * (2 * DETECTORS * len(sources) / THRESHOLD + 1)))
+    if count < least:
+        raise ValueError(f"Expected at least {least} pairs (the p-value floor), got {count}. Add held-out pairs.")
     return inputs, outputs
 
 
@@ -70,28 +74,29 @@ def package(graph_file: Path, description: Path, pairs: Path, zoo: Path) -> Path
     Raises ValueError when the graph uses operators without a CUDA kernel or the description is incomplete.
     """
     document = read_description(description)
-    source, target = Field.from_document(document["inputs"][0]), Field.from_document(document["outputs"][0])
+    sources, targets = (tuple(Field.from_document(item) for item in document[key]) for key in ("inputs", "outputs"))
     proto = onnx.load(graph_file)
     if foreign_operators(proto):
         raise ValueError(f"Expected operators with CUDA kernels, got {sorted(foreign_operators(proto))}. Replace them.")
     weights = share_weights({"model": proto})
     files = {GRAPH_FILES["model"]: proto.SerializeToString(), WEIGHTS_FILE: weights}
     graph = Graph(Bundle(Manifest({}, ""), files), GRAPH_FILES["model"], RuntimeOptions())
-    inputs, outputs = read_pairs(pairs, source, target)
+    inputs, outputs = read_pairs(pairs, sources, targets)
     member_axis = bool(document.pop("member_axis", False))
-    members = np.concatenate([graph.run({graph.inputs[0]: part})[0] for part in np.array_split(inputs, 20)])
-    members = members if member_axis else members[:, None]
-    calibration, checks = _calibrate(inputs, members, outputs)
-    golden = {"input": inputs[:3], "members": members[:3]}
-    files |= {CALIBRATION_FILE: npz(calibration), GOLDEN_FILE: npz(golden)}
-    half = len(inputs) - len(inputs) // 2
+    members = _run(graph, inputs, targets, member_axis)
+    calibration, facts = _calibrate(outputs, members, targets)
+    domain, checks = _domain(inputs)
+    golden = {f"input.{name}": values[:3] for name, values in inputs.items()}
+    golden |= {f"{name}_members": values[:3] for name, values in members.items()}
+    files |= {CALIBRATION_FILE: npz(calibration | domain), GOLDEN_FILE: npz(golden)}
     manifest = document | {
+        "physical_model": None,
         "graph": {
-            "inputs": {source.name: graph.inputs[0]}, "outputs": [graph.outputs[0]],
-            "members": members.shape[1], "member_axis": member_axis,
+            "inputs": dict(zip(inputs, graph.inputs, strict=True)), "outputs": list(graph.outputs),
+            "members": next(iter(members.values())).shape[1], "member_axis": member_axis,
         },
-        "calibration": {"smoothing": 0.0, "floor": 0.0, "exact_boundary": EXACT_BOUNDARY, "cases": half, "profile": True},
-        "domain_checks": checks, "baseline": float(np.mean(inputs)),
+        "calibration": facts, "domain_checks": checks,
+        "baseline": {name: float(np.mean(values)) for name, values in inputs.items()},
         "statements": [{"norm": "band", "kind": "statistical"}, {"norm": "energy", "kind": "none"}],
         "report": None, "provenance": {"trained": None, "code": code_revision(), "packaged_from": graph_file.name},
     }  # fmt: skip
@@ -100,22 +105,47 @@ def package(graph_file: Path, description: Path, pairs: Path, zoo: Path) -> Path
     return folder
 
 
-def _calibrate(
-    inputs: np.ndarray, members: np.ndarray, outputs: np.ndarray
-) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-    """Scale profile from the first half, scores from the second; detectors likewise."""
-    first = len(inputs) // 2
-    residual = outputs - members.mean(axis=1)
-    profile = np.sqrt(np.mean(np.square(residual[:first]), axis=0))
-    profile = profile + 0.1 * float(np.sqrt(np.mean(np.square(profile))))
-    scale = np.broadcast_to(profile, residual[first:].shape) * interior(profile.shape, EXACT_BOUNDARY)
-    stored, residual_unit = half_precision(residual[first:])
-    stored_scale, scale_unit = half_precision(scale)
-    parameters = fit_detectors(inputs[:first], min(COMPONENTS, first // 4))
-    arrays = {f"validity.{k}": v for k, v in parameters.items()}
-    arrays |= {f"reference.{k}": np.sort(v) for k, v in detector_scores(parameters, inputs[first:]).items()}
-    arrays |= {
-        "profile": profile, "scores": np.sort(band_scores(residual[first:], scale)),
-        "residuals": stored, "residual_unit": residual_unit, "scales": stored_scale, "scale_unit": scale_unit,
-    }  # fmt: skip
-    return arrays, hard_checks(inputs)
+def _run(graph: Graph, inputs: Arrays, targets: tuple[Field, ...], member_axis: bool) -> Arrays:
+    """Members of every output for all pairs."""
+    count = len(next(iter(inputs.values())))
+    parts = [
+        graph.run({name: values[part] for name, values in zip(graph.inputs, inputs.values(), strict=True)})
+        for part in np.array_split(np.arange(count), 20)
+    ]
+    joined = (np.concatenate(column) for column in zip(*parts, strict=True))
+    return {item.name: values if member_axis else values[:, None] for item, values in zip(targets, joined, strict=True)}
+
+
+def _calibrate(outputs: Arrays, members: Arrays, targets: tuple[Field, ...]) -> tuple[Arrays, dict[str, Any]]:
+    """Scale profile from the first half, scores from the second."""
+    arrays: Arrays = {}
+    facts = {}
+    for item in targets:
+        truth = outputs[item.name]
+        first = len(truth) // 2
+        residual = truth - members[item.name].mean(axis=1)
+        profile = np.sqrt(np.mean(np.square(residual[:first]), axis=0))
+        profile = profile + 0.1 * float(np.sqrt(np.mean(np.square(profile))))
+        scale = np.broadcast_to(profile, residual[first:].shape)
+        errors = Errors(residual[first:], scale, bool(item.axes) and item.axes[0].name == LEAD_TIME)
+        shipped = {"profile": profile, **field_arrays(errors, scale, stored=True)}
+        arrays |= {f"{item.name}.{key}": values for key, values in shipped.items()}
+        facts[item.name] = {
+            "smoothing": 0.0, "floor": 0.0, "exact_boundary": 0, "transform": "identity", "cases": len(truth) - first,
+            "arrays": f"{item.name}.",
+        }  # fmt: skip
+    return arrays, facts
+
+
+def _domain(inputs: Arrays) -> tuple[Arrays, dict[str, Any]]:
+    """Detectors from the first half, their reference scores from the second."""
+    arrays: Arrays = {}
+    checks = {}
+    for name, values in inputs.items():
+        first = len(values) // 2
+        parameters = fit_detectors(values[:first], min(COMPONENTS, first // 4))
+        scores = detector_scores(parameters, values[first:])
+        arrays |= {f"{name}.validity.{key}": array for key, array in parameters.items()}
+        arrays |= {f"{name}.reference.{key}": np.sort(array) for key, array in scores.items()}
+        checks[name] = hard_checks(values) | {"arrays": f"{name}."}
+    return arrays, checks

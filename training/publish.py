@@ -12,7 +12,7 @@ import numpy as np
 
 from models.bundle import CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, write
 from models.physical_model import PhysicalModel, Recipe
-from training import card
+from training import card, plots
 from training.export import signature
 
 
@@ -30,22 +30,20 @@ def manifest_document(
 ) -> dict[str, Any]:
     """Everything a service needs to know to serve the bundle without catalogue code."""
     names = signature(model, recipe, "model")
-    source = model.inputs(recipe.points)[0].name
     return {
-        "name": model.name, "version": version, "title": model.title, "domain": model.domain, "time": model.time,
-        "equation": model.equation, "description": model.description, "licence": model.licence,
-        "truth": model.truth(recipe.points), "baseline": model.baseline,
+        "name": recipe.bundle or model.name, "version": version, "physical_model": model.name, "points": recipe.points,
+        "title": model.title, "domain": model.domain, "time": model.time,
+        "equation": model.equation, "description": model.description, "licence": model.licence, "notes": model.notes,
+        "truth": model.truth(recipe.points), "baseline": dict(model.baseline),
+        "lead_times": None if model.lead_times is None else asdict(model.lead_times),
         "inputs": [asdict(item) for item in model.inputs(recipe.points)],
         "outputs": [asdict(item) for item in model.outputs(recipe.points)],
         "graph": {
-            "inputs": {source: names.inputs[0]}, "outputs": list(names.outputs),
+            "inputs": dict(zip(names.inputs, names.inputs, strict=True)), "outputs": list(names.outputs),
             "members": recipe.members, "member_axis": True,
         },
         **facts,
-        "statements": [
-            {"norm": "energy", "kind": "guaranteed"}, {"norm": "l2", "kind": "guaranteed"},
-            {"norm": "band", "kind": "statistical"}, {"norm": "interval", "kind": "statistical"},
-        ],
+        "statements": statements_offered(model),
         "report": report,
         "provenance": {
             "trained": datetime.now(UTC).date().isoformat(), "code": code_revision(),
@@ -54,6 +52,12 @@ def manifest_document(
             "recipe": _plain(asdict(recipe)),
         },
     }  # fmt: skip
+
+
+def statements_offered(model: PhysicalModel) -> list[dict[str, str]]:
+    """Norms and kinds of the statements an answer carries, as the model's own example shows them."""
+    bands = [{"norm": "band", "kind": "statistical"}, {"norm": "interval", "kind": "statistical"}]
+    return [{"norm": norm, "kind": kind} for norm, kind in model.bounds] + bands
 
 
 def npz(arrays: dict[str, np.ndarray]) -> bytes:
@@ -67,17 +71,25 @@ def _plain(value: Any) -> Any:
     return json.loads(json.dumps(value, default=dict))
 
 
+def _command(model: PhysicalModel, preset: str) -> str:
+    """What makes the bundle again."""
+    if model.source:
+        return "python -m training weatherbench RECIPE.toml"
+    return f"python -m training build {model.name}" + ("" if preset == "full" else f" --preset {preset}")
+
+
 def publish(model: PhysicalModel, recipe: Recipe, folder: Path, zoo: Path, version: str, with_report: bool) -> Path:
     """Write <zoo>/<name>/<version>; the card and its plots are drawn from the report when there is one."""
     files = {name: (folder / "graphs" / name).read_bytes() for name in (*GRAPH_FILES.values(), WEIGHTS_FILE)}
     files |= {name: (folder / name).read_bytes() for name in (CALIBRATION_FILE, GOLDEN_FILE)}
     facts = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
     report = json.loads((folder / "report.json").read_text(encoding="utf-8")) if with_report else None
-    target = zoo / model.name / version
+    target = zoo / (recipe.bundle or model.name) / version
     if report is not None:
-        files |= card.plots(model, report)
-        report.pop("example")
+        files |= plots.plots(model, recipe, report)
+        report.pop("examples")
     document = manifest_document(model, recipe, version, facts, report)
+    document["provenance"]["command"] = _command(model, folder.name)
     if report is not None:
         files[CARD_FILE] = card.text(document).encode()
     write(target, document, files)

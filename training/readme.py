@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.repository import bundle_folders
-from training.card import comparison, percent, table
+from training.card import cost_comparison, first_output, percent, table
 
 
 def manifests(zoo: Path) -> list[dict[str, Any]]:
@@ -19,68 +19,115 @@ def models_table(documents: list[dict[str, Any]]) -> str:
     rows = []
     for document in documents:
         report = document["report"]
-        cover = report["coverage"]
-        index = report["efficiency"][next(iter(report["efficiency"]))]
+        place = f"models/zoo/{document['name']}/{document['version']}/CARD.md"
+        times = report["milliseconds"]
         rows.append([
-            f"[{document['name']}](models/zoo/{document['name']}/{document['version']}/CARD.md)", document["version"],
-            f"{report['accuracy']['relative_l2']:.4f}", percent(cover["coverage"], 1),
-            f"{index['index_median']:.2f} ({index['violations']} of {index['cases']} violated)",
-            f"{report['milliseconds']['full_answer']['median']:.0f} ms",
+            f"[{document['name']}]({place})", ", ".join(item["name"] for item in document["outputs"]),
+            _accuracy(report), _coverage(report), _strongest(document),
+            f"{times['full_answer']['median']:.0f} ms", f"{report['training']['seconds'] / 60:.0f} min",
         ])  # fmt: skip
-    header = [
-        "model",
-        "version",
-        "mean relative L2",
-        "coverage of the 90 % band",
-        "bound / error, median",
-        "full answer",
-    ]
+    header = ["model", "outputs", "accuracy", "90 % band covers", "strongest statement", "full answer", "training"]
     return table(header, rows)
+
+
+def _accuracy(report: dict[str, Any]) -> str:
+    """The model's own headline score, or relative L2."""
+    if "comparison" in report:
+        key, scores = next(iter(report["comparison"].items()))
+        best = min(value for label, value in scores.items() if label != "surrogate")
+        return f"{key} {scores['surrogate']:.3f} ({percent(1 - scores['surrogate'] / best, 0)} below the best baseline)"
+    skill = report["accuracy"].get("skill")
+    if skill:
+        return ", ".join(f"{key} {value:.3f}" for key, value in list(skill.items())[:2])
+    return f"relative L2 {percent(first_output(report)['relative_l2'])}"
+
+
+def _coverage(report: dict[str, Any]) -> str:
+    shares = [share for c in report["coverage"].values() for share in c["coverage"]]
+    low, high = min(shares), max(shares)
+    return percent(low, 1) if high - low < 5e-4 else f"{percent(low, 1)}–{percent(high, 1)}"
+
+
+def _strongest(document: dict[str, Any]) -> str:
+    efficiency = document["report"].get("efficiency")
+    if not efficiency:
+        return "statistical"
+    index = next(iter(efficiency.values()))
+    return f"guaranteed: index {index['index_median']:.2f}, {index['violations']} of {index['cases']} violated"
 
 
 def figures(document: dict[str, Any]) -> str:
     """The measured figures of one bundle as a list."""
     report = document["report"]
-    accuracy, cover, explain = report["accuracy"], report["coverage"], report["explanations"]
-    checks, times = report["derivatives"], report["milliseconds"]
-    low, high = cover["beta_interval_90"]
-    lines = [
-        f"accuracy ({accuracy['samples']} test samples, mean relative L2): ensemble mean {accuracy['relative_l2']:.4f}, "
-        f"members {min(accuracy['members']):.4f}–{max(accuracy['members']):.4f}, worst case {accuracy['worst']:.4f}, "
-        f"relative H1 {accuracy['relative_h1']:.4f}; published: "
-        + ", ".join(f"{name} {error:.4f}" for name, error in accuracy["published"].items()),
-        *(
-            f"ablation, the network alone (recipe “{name}”, no conjugate-gradient steps): {a['relative_l2']:.4f} with "
-            f"{a['members']} member after {a['minutes']:.0f} minutes"
-            for name, a in report["ablations"].items()
-        ),
-        f"training: {report['training']['seconds'] / 60:.0f} minutes for {len(accuracy['members'])} members on "
-        f"{report['machine']['cores']} cores",
-        comparison(report),
-        f"90 % simultaneous band, {cover['cases']} held-out solves: covered {percent(cover['coverage'], 1)} (Beta interval "
-        f"{percent(low, 1)}–{percent(high, 1)}), mean half-width {percent(cover['width_ratio'], 0)} of the constant-width band's, "
-        f"most uncertain fifth {percent(cover['worst_fifth_coverage'], 1)}",
-        *(
-            f"efficiency index, {family}: median {e['index_median']:.3f}, max {e['index_max']:.3f}, {e['violations']} "
-            f"violations in {e['cases']}"
-            for family, e in report["efficiency"].items()
-        ),
-        f"explanations: completeness gap at 8 nodes median {explain['completeness_gap_median']:.1e}, above 1e-4 in "
-        f"{explain['cases_above_1e-4']} of {explain['cases']} cases (max {explain['completeness_gap_max']:.1e}, where the "
-        f"difference itself nearly cancels; over the sum of |attributions| at most "
-        f"{explain['completeness_gap_over_turnover_max']:.1e}); cosine with the solver's adjoint median "
-        f"{explain['solver_adjoint_cosine_median']:.3f}, min {explain['solver_adjoint_cosine_min']:.3f}; adjoint identity "
-        f"{checks['adjoint_identity']:.1e}; parity with torch {checks['forward_parity']:.1e} (forward), "
-        f"{checks['vjp_parity']:.1e} (VJP), {checks['jvp_parity']:.1e} (JVP)",
-        f"times, one thread, median ms: forward {times['forward_1']['median']:.1f} (all members; "
-        f"{times['forward_8_per_sample']['median']:.1f} per sample in a batch of 8), bound {times['bound']['median']:.1f} "
-        f"(with lower bound {times['two_sided_bound']['median']:.1f}), full answer {times['full_answer']['median']:.1f} "
-        f"({times['full_answer']['median'] / times['forward_1']['median']:.1f} × forward), fallback solver "
-        f"{times['fallback_solver']['median']:.1f}",
-    ]  # fmt: skip
     machine = report["machine"]
     head = f"**{document['name']} {document['version']}** ({machine['processor']}, {machine['cores']} cores):"
+    lines = [*_accuracy_lines(report), *_band_lines(report), *_bound_lines(report), *_cost_lines(report)]
     return head + "\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _accuracy_lines(report: dict[str, Any]) -> list[str]:
+    accuracy = report["accuracy"]
+    lines = []
+    for name, a in accuracy["outputs"].items():
+        lines.append(
+            f"accuracy, {name} ({accuracy['samples']} test samples, mean relative L2): ensemble mean {a['relative_l2']:.4f}, "
+            f"members {min(a['members']):.4f}–{max(a['members']):.4f}, worst case {a['worst']:.4f}"
+        )
+    scores = accuracy.get("scores")
+    if scores:
+        lines.append("scores: " + ", ".join(f"{key} {value:.3g}" for key, value in scores.items()))
+    if accuracy["published"]:
+        lines.append("published: " + ", ".join(f"{name} {error:.4f}" for name, error in accuracy["published"].items()))
+    for name, a in report["ablations"].items():
+        lines.append(
+            f"ablation, recipe “{name}”: {a['relative_l2']:.4f} with {a['members']} member(s) after {a['minutes']:.0f} minutes"
+        )
+    return lines
+
+
+def _band_lines(report: dict[str, Any]) -> list[str]:
+    lines = []
+    for name, c in report["coverage"].items():
+        low, high = c["beta_interval_90"]
+        shares = f"{percent(min(c['coverage']), 1)}" + (
+            f"–{percent(max(c['coverage']), 1)} by lead time" if len(c["coverage"]) > 1 else ""
+        )
+        ratio = (
+            f", mean half-width {percent(c['width_ratio'], 0)} of the constant-width band's"
+            if "width_ratio" in c
+            else ""
+        )
+        lines.append(
+            f"90 % simultaneous band of {name}, {c['cases']} held-out cases: covered {shares} (Beta interval "
+            f"{percent(low, 1)}–{percent(high, 1)}){ratio}, most uncertain fifth {percent(c['worst_fifth_coverage'], 1)}"
+        )
+    return lines
+
+
+def _bound_lines(report: dict[str, Any]) -> list[str]:
+    return [
+        f"efficiency index, {family}: median {e['index_median']:.3f}, max {e['index_max']:.3f}, {e['violations']} "
+        f"violations in {e['cases']}"
+        for family, e in report.get("efficiency", {}).items()
+    ]
+
+
+def _cost_lines(report: dict[str, Any]) -> list[str]:
+    times = report["milliseconds"]
+    explain, checks = report["explanations"], report["derivatives"]
+    lines = [
+        f"training {report['training']['seconds'] / 60:.0f} minutes, all members",
+        f"times, one thread, median ms: forward {times['forward_1']['median']:.1f} (all members; "
+        f"{times['forward_8_per_sample']['median']:.1f} per sample in a batch of 8), full answer "
+        f"{times['full_answer']['median']:.1f}",
+        f"explanations: completeness gap at 8 nodes median {explain['completeness_gap_median']:.1e}, above 1e-4 in "
+        f"{explain['cases_above_1e-4']} of {explain['cases']} cases; adjoint identity {checks['adjoint_identity']:.1e}; "
+        f"parity with torch {checks['forward_parity']:.1e} (forward), {checks['vjp_parity']:.1e} (VJP), "
+        f"{checks['jvp_parity']:.1e} (JVP)",
+    ]
+    if "classical" in times:
+        lines.append(cost_comparison(report))
+    return lines
 
 
 def render(text: str, zoo: Path) -> str:

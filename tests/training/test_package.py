@@ -77,9 +77,9 @@ def test_packaged_model_has_bands_validity_and_explanations_but_no_bound(parts, 
 def test_a_packaged_band_covers_fresh_noise(parts, tmp_path, generator):
     surrogate = load_surrogate(package(*parts, tmp_path / "zoo"), RuntimeOptions())
     inputs = generator.standard_normal((200, POINTS, POINTS)).astype(np.float32)
-    prediction = surrogate.run({"forcing": inputs})
+    prediction = surrogate.run({"forcing": inputs})["response"]
     truth = prediction.mean + 0.05 * generator.standard_normal(prediction.mean.shape)
-    half = surrogate.calibration.simultaneous(0.9) * prediction.scale
+    half = surrogate.calibrations["response"].simultaneous(0.9) * prediction.scale
     covered = int((np.abs(truth - prediction.mean) <= half).all(axis=(1, 2)).sum())
     assert 163 <= covered <= 195  # BetaBinomial(200, 586, 65) at 1e-3
 

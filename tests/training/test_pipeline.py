@@ -14,9 +14,10 @@ import torch
 from models import catalog
 from models.repository import SHIPPED, load_surrogate
 from models.runtime import RuntimeOptions
-from training import dataset, export, fit, losses, muon
-from training.architectures.fourier import SpectralConvolution
+from training import dataset, losses, muon
+from training.architectures.fourier import PeriodicConvolution, SpectralConvolution
 from training.architectures.preconditioned_fno import PreconditionedFNO
+from training.architectures.symmetry import turn_square
 
 ROOT = Path(__file__).resolve().parents[2]
 PARITY = 1e-5  # float32; measured 1e-7 to 1e-6
@@ -40,74 +41,76 @@ def medium(tiny) -> torch.Tensor:
     return torch.from_numpy(np.stack(rows)).float()
 
 
-def test_the_pipeline_writes_a_bundle_that_serves(tiny_runs):
-    surrogate = load_surrogate(tiny_runs / "zoo" / "darcy" / "1", RuntimeOptions())
-    inputs = surrogate.physics.draw(12, 0, 17, "two_phase")
-    answer = surrogate.predict({k: v[None] for k, v in inputs.items()})
+@pytest.mark.slow
+def test_the_pipeline_writes_a_bundle_that_serves(tiny_builds, model_name):
+    model = catalog.load(model_name)
+    run = tiny_builds(model_name)
+    surrogate = load_surrogate(run / "zoo" / model_name / "1", RuntimeOptions())
+    assert surrogate.physics is model
+    inputs, _ = dataset.load(run / "data", "test")
+    if surrogate.lead_times is not None and surrogate.lead_times.input is not None:
+        inputs[surrogate.lead_times.input] = np.full(len(next(iter(inputs.values()))), surrogate.lead_times.stop)
+    answer = surrogate.predict({k: v[:1] for k, v in inputs.items()})
     kinds = {statement.kind for statement in answer.statements[0]}
-    assert {"guaranteed", "statistical"} <= kinds
-    log = [json.loads(line) for line in (tiny_runs / "fit.jsonl").read_text().splitlines()]
-    assert log[-1]["epoch"] == 4
+    assert kinds & {"statistical", "none"}
+    assert {kind for _, kind in model.bounds} <= kinds
+    log = [json.loads(line) for line in (run / "fit.jsonl").read_text().splitlines()]
+    assert log[-1]["epoch"] == model.recipes["tiny"].epochs
     assert log[-1]["loss"] < log[0]["loss"]
+    assert (run / "zoo" / model_name / "1" / "CARD.md").read_text().startswith(f"# {model.title}")
 
 
-def test_report_records_parity_and_derivative_checks(tiny_runs):
-    checks = json.loads((tiny_runs / "report.json").read_text())["derivatives"]
+@pytest.mark.slow
+def test_report_records_parity_and_derivative_checks(tiny_builds, model_name):
+    checks = json.loads((tiny_builds(model_name) / "report.json").read_text())["derivatives"]
     for name in ("forward_parity", "vjp_parity", "jvp_parity", "adjoint_identity", "forward_equal_in_vjp"):
         assert checks[name] <= PARITY, name
     assert checks["finite_difference"] <= 1e-4  # float32 graph against float64 differences
 
 
-def test_sampling_again_computes_only_what_is_missing(tiny_runs, tiny, tmp_path):
-    data = tmp_path / "data"
-    shutil.copytree(tiny_runs / "data", data)
-    victim = data / "validation-00000.npz"
-    before = dataset.load(data, "validation")[0]["permeability"]
-    victim.unlink()
-    ages = {path: path.stat().st_mtime_ns for path in data.glob("*.npz")}
-    dataset.sample(catalog.load("darcy"), tiny, data, None)
-    np.testing.assert_array_equal(dataset.load(data, "validation")[0]["permeability"], before)
-    assert all(path.stat().st_mtime_ns == age for path, age in ages.items())
+@pytest.fixture
+def started(tiny_runs, tmp_path) -> Path:
+    """A run with samples and nothing else."""
+    folder = tmp_path / "darcy" / "tiny"
+    shutil.copytree(tiny_runs / "data", folder / "data")
+    return folder
 
 
-def test_samples_of_another_recipe_are_not_mixed_in(tiny_runs, tiny, tmp_path):
-    from dataclasses import replace
-
-    data = tmp_path / "data"
-    shutil.copytree(tiny_runs / "data", data)
-    other = replace(tiny, splits={**tiny.splits, "train": replace(tiny.splits["train"], count=60)})
-    with pytest.raises(ValueError, match="another's"):
-        dataset.sample(catalog.load("darcy"), other, data, None)
+def losses_of(folder: Path) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "fit.jsonl").read_text().splitlines()]
 
 
-def test_training_resumes_where_it_stopped(tiny_runs, tiny, tmp_path):
-    """Two epochs, then a fresh process's two more, equal four in one go."""
-    shutil.copytree(tiny_runs / "data", tmp_path / "data")
-    model = catalog.load("darcy")
-    run = fit.Run(tiny, tiny.splits["train"].count, fit.find_place())
-    train = fit.load_prepared(run.network, tmp_path / "data", "train")
-    for _ in range(2):
-        fit.train_epoch(run, train, fast=fit.has_fast_bfloat16(run.place.device))
-    run.save(tmp_path / "checkpoint.pt")
-    fit.fit(model, tiny, tmp_path)
-    resumed = export.load_network(tiny, tmp_path / "checkpoint.pt").state_dict()
-    straight = export.load_network(tiny, tiny_runs / "checkpoint.pt").state_dict()
+def test_an_interrupted_run_resumes_on_the_same_loss_curve(tiny_runs, started):
+    """Killed in its third epoch, started again: the same losses and weights as in one go."""
+    command = [sys.executable, "-m", "training", "fit", "darcy", "--preset", "tiny", "--runs", str(started.parents[1])]
+    code = (
+        "import os, sys\nfrom training import fit\nfrom training.command_line import main\n"
+        "step, seen = fit._step, []\n"
+        "def counted(*a):\n    seen.append(1)\n    return os._exit(9) if len(seen) == 14 else step(*a)\n"
+        "fit._step = counted\nmain(sys.argv[1:])\n"
+    )
+    died = subprocess.run([sys.executable, "-c", code, *command[3:]], cwd=ROOT, capture_output=True, timeout=100)
+    assert died.returncode == 9
+    assert len(losses_of(started)) == 2
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0, done.stderr[-1500:]
+    np.testing.assert_allclose(losses_of(started), losses_of(tiny_runs), rtol=1e-6)
+    resumed, straight = (torch.load(f / "checkpoint.pt", weights_only=True)["network"] for f in (started, tiny_runs))
     for name, value in straight.items():
-        torch.testing.assert_close(resumed[name], value, rtol=2e-3, atol=2e-4)  # stored in half precision
+        torch.testing.assert_close(resumed[name], value, rtol=1e-5, atol=1e-7)
 
 
-def test_training_under_torchrun_keeps_the_processes_together(tiny_runs, tmp_path):
-    target = tmp_path / "darcy" / "tiny"
-    shutil.copytree(tiny_runs / "data", target / "data")
+def test_two_processes_follow_the_loss_curve_of_one(tiny_runs, started):
+    """The same global batches, half of each on either process: equal but for the order of sums, in single precision."""
     command = [
         sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "29611",
-        "-m", "training", "fit", "darcy", "--preset", "tiny", "--runs", str(tmp_path),
+        "-m", "training", "fit", "darcy", "--preset", "tiny", "--runs", str(started.parents[1]),
     ]  # fmt: skip
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, env=environment)
     assert done.returncode == 0, done.stderr[-1500:]
-    log = (target / "fit.jsonl").read_text().splitlines()
-    assert len(log) == 4  # one process writes
+    assert len(losses_of(started)) == 4  # one process writes
+    np.testing.assert_allclose(losses_of(started), losses_of(tiny_runs), rtol=2e-3)  # bfloat16 steps amplify rounding
 
 
 def test_spectral_layer_equals_the_fast_transform():
@@ -126,6 +129,18 @@ def test_spectral_layer_equals_the_fast_transform():
     expected = torch.fft.irfft2(kept, s=(points, points), norm="ortho")
     # irfft2 drops the imaginary part of the k_y = 0 column's non-symmetric rows; so does taking the real part here
     torch.testing.assert_close(layer(field), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_periodic_layer_equals_the_fast_transform():
+    torch.manual_seed(0)
+    members, channels, modes, points = 2, 3, 5, 16
+    layer = PeriodicConvolution(members, channels, modes, points)
+    field = torch.randn(4, members, channels, points)
+    weight = torch.complex(layer.weight[:, :, 0], layer.weight[:, :, 1])
+    spectrum = torch.fft.rfft(field)
+    kept = torch.zeros_like(spectrum)
+    kept[..., :modes] = torch.einsum("bmix,mxio->bmox", spectrum[..., :modes], weight)
+    torch.testing.assert_close(layer(field), torch.fft.irfft(kept, n=points), rtol=1e-4, atol=1e-5)
 
 
 def test_network_keeps_its_hard_constraints(network, medium):
@@ -183,17 +198,16 @@ def test_muon_descends_a_quadratic():
 
 def test_losses_of_a_scaled_field():
     truth = torch.randn(3, 2, 9, 9)
-    torch.testing.assert_close(losses.relative_l2(1.1 * truth, truth), torch.full((3, 2), 0.1))
-    torch.testing.assert_close(losses.relative_gradient(1.1 * truth, truth), torch.full((3, 2), 0.1))
+    torch.testing.assert_close(losses.relative_l2(1.1 * truth, truth, 2), torch.full((3, 2), 0.1))
+    torch.testing.assert_close(losses.relative_gradient(1.1 * truth, truth, 2), torch.full((3, 2), 0.1))
 
 
 def test_laplace_score_is_least_at_the_mean_absolute_error():
     torch.manual_seed(3)
-    prediction, unit = torch.zeros(200, 1, 9, 9), torch.ones(9, 9)
+    prediction = torch.zeros(200, 1, 9, 9)
     truth = 0.7 * torch.distributions.Laplace(0.0, 1.0).sample((200, 1, 9, 9))
     scores = {
-        s: float(losses.laplace_score(prediction, torch.full_like(truth, s), truth, unit).mean())
-        for s in (0.5, 0.7, 1.0)
+        s: float(losses.laplace_score(prediction, torch.full_like(truth, s), truth).mean()) for s in (0.5, 0.7, 1.0)
     }
     assert min(scores, key=scores.get) == 0.7
 
@@ -201,12 +215,15 @@ def test_laplace_score_is_least_at_the_mean_absolute_error():
 def test_the_eight_symmetries_are_different_and_keep_the_equation(medium):
     from models.catalog.darcy import reference
 
-    images = [fit.transform(medium, e) for e in range(8)]
+    def turn(values: torch.Tensor, element: int) -> torch.Tensor:
+        return turn_square(values[None], torch.tensor([element]))[0]
+
+    images = [turn(medium, e) for e in range(8)]
     assert len({image.numpy().tobytes() for image in images}) == 8
     pressure = torch.from_numpy(reference.solve(medium[0].double().numpy()))
     for element in range(8):
-        turned = fit.transform(medium[0].double(), element).numpy()
-        expected = fit.transform(pressure, element).numpy()
+        turned = turn(medium[0].double(), element).numpy()
+        expected = turn(pressure, element).numpy()
         np.testing.assert_allclose(reference.solve(turned), expected, atol=1e-9)
 
 

@@ -1,6 +1,6 @@
 """Layers of the Fourier neural operator, with a member axis so that an ensemble is one network.
 
-Fields are (batch, member, channel, x, y). A spectral layer is the truncated real DFT written as matrix products
+Fields are (batch, member, channel, x, y), or (batch, member, channel, x) on a periodic line. A spectral layer is the truncated real DFT written as matrix products
 (arXiv 2010.08895, §4): no complex tensors and no DFT operator, which has no CUDA kernel in ONNX Runtime.
 """
 
@@ -25,11 +25,10 @@ class PointwiseLinear(nn.Module):
         self.bias = nn.Parameter(torch.zeros(members, channels_out, 1))
 
     def forward(self, field: Tensor) -> Tensor:
-        """(batch, member or 1, channel, x, y) → (batch, member, channel, x, y)."""
-        points_x, points_y = field.shape[-2:]
-        result = torch.matmul(self.weight, field.flatten(-2))
+        """(batch, member or 1, channel, *grid) → (batch, member, channel, *grid)."""
+        result = torch.matmul(self.weight, field.flatten(3))
         result = result + self.bias.to(result.dtype)  # autocast gives bfloat16; stay there
-        return result.reshape(*result.shape[:-1], points_x, points_y)
+        return result.reshape(*result.shape[:3], *field.shape[3:])
 
 
 class SpectralConvolution(nn.Module):
@@ -76,14 +75,42 @@ class SpectralConvolution(nn.Module):
         return torch.matmul(wave, self.inverse_y)
 
 
-class FourierBlock(nn.Module):
-    """x ↦ GELU(K x + W x)."""
+class PeriodicConvolution(nn.Module):
+    """Multiply Fourier modes 0 … m − 1 of a periodic line by a complex matrix per mode."""
 
-    def __init__(self, members: int, channels: int, modes: int, points: int, period: int) -> None:
+    def __init__(self, members: int, channels: int, modes: int, points: int) -> None:
         super().__init__()
-        self.spectral = SpectralConvolution(members, channels, modes, points, period)
+        if 2 * modes > points:
+            raise ValueError(f"Expected at most {points // 2} modes, got {modes}. Lower `modes`.")
+        self.weight = nn.Parameter(torch.randn(members, modes, 2, channels, channels) / channels)
+        wavenumbers = torch.arange(modes, dtype=torch.float64)
+        x = _angles(points, points, wavenumbers)
+        twice = torch.where(wavenumbers > 0, 2.0, 1.0)
+        forward = torch.cat([x.cos(), -x.sin()], 1) / math.sqrt(points)
+        inverse = torch.cat([x.cos() * twice, -x.sin() * twice], 1).T / math.sqrt(points)
+        self.register_buffer("forward_x", forward.float().contiguous(), persistent=False)
+        self.register_buffer("inverse_x", inverse.float().contiguous(), persistent=False)
+
+    def forward(self, field: Tensor) -> Tensor:
+        """(batch, member, channel, x) → the same shape."""
+        batch, members, channels = field.shape[:3]
+        spectrum = torch.matmul(field, self.forward_x).reshape(batch, members, channels, 2, -1)
+        spectrum = spectrum.permute(1, 4, 0, 3, 2).reshape(members, -1, batch, 2 * channels)
+        top = torch.cat([self.weight[:, :, 0], self.weight[:, :, 1]], 3)
+        bottom = torch.cat([-self.weight[:, :, 1], self.weight[:, :, 0]], 3)
+        mixed = torch.matmul(spectrum, torch.cat([top, bottom], 2))
+        mixed = mixed.reshape(members, -1, batch, 2, channels).permute(2, 0, 4, 3, 1).flatten(3)
+        return torch.matmul(mixed, self.inverse_x)
+
+
+class FourierBlock(nn.Module):
+    """x ↦ GELU(K x + W x), K a spectral convolution."""
+
+    def __init__(self, spectral: nn.Module, members: int, channels: int) -> None:
+        super().__init__()
+        self.spectral = spectral
         self.pointwise = PointwiseLinear(members, channels, channels)
 
     def forward(self, field: Tensor) -> Tensor:
-        """(batch, member, channel, x, y) → the same shape."""
+        """(batch, member, channel, *grid) → the same shape."""
         return torch.nn.functional.gelu(self.spectral(field) + self.pointwise(field))

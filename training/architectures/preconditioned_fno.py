@@ -17,7 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from models.physical_model import Recipe
-from training.architectures.fourier import FourierBlock, PointwiseLinear
+from training import losses
+from training.architectures.fourier import FourierBlock, PointwiseLinear, SpectralConvolution
+from training.architectures.network import Fields, Network, Prepared
+from training.architectures.symmetry import turn_square
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,8 @@ class PreconditionedFNOSettings:
     patch: int
     steps: int
     scale: float
+    gradient_weight: float
+    scale_weight: float
 
 
 class ConjugateGradients(nn.Module):
@@ -86,7 +91,7 @@ class ConjugateGradients(nn.Module):
         return nn.functional.pad(values, (1, 1, 1, 1))
 
 
-class PreconditionedFNO(nn.Module):
+class PreconditionedFNO(Network):
     """(batch, x, y) permeability → (batch, member, x, y) pressure."""
 
     def __init__(self, settings: PreconditionedFNOSettings) -> None:
@@ -95,7 +100,8 @@ class PreconditionedFNO(nn.Module):
         self.solver = ConjugateGradients(s.points, s.steps)
         self.lift = PointwiseLinear(s.members, s.patch**2 + 5, s.channels)
         self.blocks = nn.ModuleList(
-            FourierBlock(s.members, s.channels, s.modes, s.points, s.period) for _ in range(s.layers)
+            FourierBlock(SpectralConvolution(s.members, s.channels, s.modes, s.points, s.period), s.members, s.channels)
+            for _ in range(s.layers)
         )
         self.hidden = PointwiseLinear(s.members, s.channels, 2 * s.channels)
         self.project = PointwiseLinear(s.members, 2 * s.channels, 2)
@@ -134,17 +140,40 @@ class PreconditionedFNO(nn.Module):
         return self.project(nn.functional.gelu(self.hidden(field)))
 
     @torch.no_grad()
-    def prepare(self, permeability: Tensor, pressure: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(log â, û, g·u): what training needs of each sample; none of it depends on the weights."""
-        logarithm = torch.log(permeability)
+    def prepare(self, inputs: Fields, outputs: Fields) -> Prepared:
+        """(log â, û, g·u) of each sample."""
+        logarithm = torch.log(inputs["permeability"])
         level = logarithm.mean((1, 2), keepdim=True)
         solved = [self.solver(torch.exp(part)) for part in (logarithm - level).split(50)]
-        return logarithm - level, torch.cat(solved), pressure * torch.exp(level)
+        return logarithm - level, torch.cat(solved), outputs["pressure"] * torch.exp(level)
 
-    def fit_terms(self, logarithm: Tensor, solved: Tensor) -> tuple[Tensor, Tensor]:
+    def augment(self, batch: Prepared, generator: torch.Generator) -> Prepared:
+        """One of the eight symmetries of the square for each member."""
+        elements = torch.randint(8, (len(batch[0]),), generator=generator)
+        return tuple(turn_square(t, elements) for t in batch)
+
+    def _normalised(self, logarithm: Tensor, solved: Tensor) -> tuple[Tensor, Tensor]:
         """Normalised pressure and scale from prepared samples (member, batch, x, y), as (batch, member, x, y)."""
         members = [self.features(a, u) for a, u in zip(logarithm, solved, strict=True)]
         return self._outputs(solved.transpose(0, 1), self.heads(torch.stack(members, 1)).float())
+
+    def loss(self, *batch: Tensor) -> Tensor:
+        """Relative L2 and H1 errors, and the score of the scale."""
+        logarithm, solved, truth = batch
+        prediction, scale = self._normalised(logarithm, solved)
+        truth = truth.transpose(0, 1)
+        loss = losses.relative_l2(prediction, truth, 2)
+        loss = loss + self.settings.gradient_weight * losses.relative_gradient(prediction, truth, 2)
+        inner = (..., slice(1, -1), slice(1, -1))  # boundary nodes are exact, error and scale vanish there
+        score = losses.laplace_score(prediction[inner], scale[inner], truth[inner], self.bubble[inner])
+        return loss.mean(0) + self.settings.scale_weight * score.mean((0, 2, 3))
+
+    def errors(self, *prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """Relative L2 errors."""
+        logarithm, solved, truth = (t[None].expand(self.settings.members, *t.shape) for t in prepared)
+        prediction, _ = self._normalised(logarithm, solved)
+        members = losses.relative_l2(prediction, truth.transpose(0, 1), 2).mean(1)
+        return members, losses.relative_l2(prediction.mean(1), truth[0], 2)
 
     def _outputs(self, solved: Tensor, heads: Tensor) -> tuple[Tensor, Tensor]:
         return solved + self.bubble * heads[:, :, 0], self.bubble * torch.exp(heads[:, :, 1])
