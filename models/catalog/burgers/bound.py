@@ -1,0 +1,284 @@
+"""Guaranteed bounds for Burgers from the residual of the answer's trajectory, valid through fronts.
+
+    ∂w/∂t + ∂(w²/2)/∂x = ν ∂²w/∂x² + r,   e = u − w,   ∫e dx = 0,   E, R the periodic primitives of e, r
+
+    osc E(T) ≤ osc E(0) + ∫₀ᵀ osc R dt,   R = P(∂w/∂t) + w²/2 − ν ∂w/∂x,   osc = max − min,  P: primitive
+    ‖e(T)‖₁ ≤ ‖e(0)‖₁ + ∫₀ᵀ ‖r‖₁ dt                                        (Kruzhkov 1970)
+
+The first is the maximum principle for ∂E/∂t + ½(u + w) ∂E/∂x = ν ∂²E/∂x² − R + c(t). It bounds every region at once:
+|∫_a^b (u − v) dx| ≤ osc E. Neither has a constant or an exponential in it, and both hold for any w whatever.
+
+u is the continuum solution for the trigonometric interpolant of the given initial values. The frames v(t_k) are read as
+trigonometric interpolants too; w is a cubic in time between frames, a trigonometric polynomial of low degree K in x, of
+mean ∫u₀. What separates v from w at a frame (its wrong mass, its modes above K) is evaluated and added, so the
+statement is about the frame as it is answered; between frames nothing is stated. Which slopes the cubic has and which K
+is taken decides how small the bound is, never whether it holds.
+Sampling hides nothing: R is of degree 2K in x (`models.numerics.trigonometric`), and of degree 6 in time, where the
+Bernstein coefficients bound the integral (`models.numerics.bernstein`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from jaxtyping import Complex, Float
+from scipy.interpolate import CubicSpline
+from scipy.ndimage import maximum_filter1d
+
+from models.catalog.burgers import reference
+from models.errors import OutOfRange
+from models.numerics import bernstein, trigonometric
+from models.physical_model import Arrays, Audit
+from models.statements import Statement
+
+FRAMES = 81  # of the answer, up to the last requested time
+CLOSEST = 0.05  # of their spacing: a regular frame this near to a requested one is left out
+OVERSAMPLING = 8  # points per degree of R for the oscillation: factor 1.08; half of them for the L1 norm: 1.41
+CUT = 1e-4  # modes are left out while their residual would change the bound by this share of the primitive's size
+FRONT = 0.45  # modes per A/ν that a front of jump 2A has
+INTERVALS = 6  # treated together, so that the work stays in the cache
+ROUNDING = 1e-12  # of the sizes that cancel, float64 over some 10³ operations
+
+Frames = Float[np.ndarray, "frame x"]
+Times = Float[np.ndarray, " frame"]
+Modes = Complex[np.ndarray, "frame mode"]
+
+
+@dataclass(frozen=True)
+class TrajectoryBound:
+    """At every frame: `oscillation` ≥ |∫_a^b (u − v) dx| for every interval, `l1` ≥ ∫|u − v| dx."""
+
+    times: Times
+    oscillation: Times
+    l1: Times
+
+
+@dataclass(frozen=True)
+class _Trajectory:
+    """Four Bernstein coefficients per time interval, first axis: `factor` of w, `linear` of P(∂w/∂t) − ν ∂w/∂x."""
+
+    widths: Float[np.ndarray, " interval"]
+    factor: Complex[np.ndarray, "4 interval mode"]
+    linear: Complex[np.ndarray, "4 interval mode"]
+
+
+def region_mean_bound(oscillation: float, start: float, stop: float) -> float:
+    """Upper bound of |mean of u − v over [start, stop]|, from the oscillation bound of that time.
+
+    Raises OutOfRange unless 0 < stop − start ≤ 1.
+    """
+    if not 0.0 < stop - start <= 1.0:
+        raise OutOfRange("region", "of a length in (0, 1]", f"{stop - start:g}")
+    return oscillation / (stop - start)
+
+
+def bound_times(requested: Float[np.ndarray, " time"]) -> Times:
+    """Ascending times from zero at which the answer must be known: equispaced ones and the requested ones."""
+    wanted = np.unique(np.append(np.asarray(requested, dtype=np.float64), 0.0))
+    regular = np.linspace(0.0, wanted[-1], FRAMES)
+    distance = np.abs(regular[:, None] - wanted).min(axis=1)
+    return np.union1d(wanted, regular[distance > CLOSEST * regular[1]])
+
+
+@lru_cache(maxsize=8)
+def _slope_matrix(times: tuple[float, ...]) -> Float[np.ndarray, "frame frame"]:
+    """Slopes at the frames of the not-a-knot cubic spline, as a matrix on the values: fourth order, ends included."""
+    return np.asarray(CubicSpline(times, np.eye(len(times)), bc_type="not-a-knot")(times, 1))
+
+
+@lru_cache(maxsize=1)
+def _to_bernstein() -> Float[np.ndarray, "coefficient term"]:
+    """From four coefficients of the linear part and ten products of w's to the seven of R."""
+    return np.hstack([bernstein.elevation(3, 6), 0.5 * bernstein.squaring(3)])
+
+
+def _tail_sums(sizes: Float[np.ndarray, " mode"]) -> Float[np.ndarray, " mode"]:
+    return np.cumsum(sizes[::-1])[::-1]
+
+
+def choose_degree(modes: Modes, initial: Complex[np.ndarray, " mode"], viscosity: float, spacing: float) -> int:
+    """K: what lies above must neither matter in the residual nor, where it does, belong to a front or to u₀."""
+    order = np.arange(1, modes.shape[1])
+    sizes = np.abs(modes[:, 1:]).max(axis=0)
+    scale = CUT * float((np.abs(modes[:, 1:]) / order).sum(axis=1).max()) / np.pi
+    speed = float(2.0 * np.abs(modes[:, 1:]).sum(axis=1).max())
+    weight = 2.0 * (2 * np.pi * viscosity * order + speed + 1.0 / (2 * np.pi * order * spacing))
+    smooth = int((_tail_sums(weight * sizes) > scale).sum())
+    start = np.abs(initial[1:])
+    given = int((_tail_sums(start / order) > np.pi * CUT / 10 * (start / order).sum()).sum())
+    front = FRONT * float(np.ptp(trigonometric.evaluate(initial, 2 * len(initial)))) / (2 * viscosity)
+    return max(1, min(smooth, max(given, int(min(front, len(order))), 8), len(order)))
+
+
+def _trajectory(modes: Modes, times: Times, viscosity: float) -> _Trajectory:
+    widths = np.diff(times)
+    slopes = _slope_matrix(tuple(times.tolist())) @ modes
+    factor = bernstein.from_hermite(modes[:-1], slopes[:-1], modes[1:], slopes[1:], widths[:, None])
+    rate = bernstein.derivative(trigonometric.primitive(factor), widths[:, None])
+    raised = np.tensordot(bernstein.elevation(2, 3), rate, 1)
+    return _Trajectory(widths, factor, raised - viscosity * trigonometric.derivative(factor))
+
+
+def _evaluate_shared(coefficients: Complex[np.ndarray, "4 interval mode"], points: int) -> np.ndarray:
+    """Values; the last Bernstein coefficient of an interval is the first of the next and evaluated once."""
+    values = np.empty((4, coefficients.shape[1], points))
+    values[:3] = trigonometric.evaluate(coefficients[:3], points)
+    values[3, :-1] = values[0, 1:]
+    values[3, -1] = trigonometric.evaluate(coefficients[3, -1], points)
+    return values
+
+
+def _coefficients(linear: np.ndarray, products: Iterator[np.ndarray]) -> Float[np.ndarray, "7 interval x"]:
+    """Seven Bernstein coefficients of the linear part plus half the square."""
+    terms = np.empty((14, *linear.shape[1:]))
+    terms[:4] = linear
+    for row, product in zip(terms[4:], products, strict=True):
+        row[...] = product
+    return np.asarray((_to_bernstein() @ terms.reshape(14, -1)).reshape(7, *linear.shape[1:]))
+
+
+def _oscillation_of_residual(path: _Trajectory, points: int) -> Float[np.ndarray, " interval"]:
+    """∫ osc R dt over each interval, from above."""
+    degree = 2 * (path.factor.shape[2] - 1)
+    w, linear = _evaluate_shared(path.factor, points), _evaluate_shared(path.linear, points)
+    residual = _coefficients(linear, (w[i] * w[j] for i, j in bernstein.square_pairs(3)))
+    return np.asarray(path.widths * trigonometric.oscillation_bound(residual, degree).mean(axis=0))
+
+
+def _integral_of_residual(path: _Trajectory, points: int) -> Float[np.ndarray, " interval"]:
+    """∫ ‖r‖₁ dt over each interval, from above; r = ∂R/∂x by the product rule."""
+    degree = 2 * (path.factor.shape[2] - 1)
+    w = _evaluate_shared(path.factor, points)
+    slope = _evaluate_shared(trigonometric.derivative(path.factor), points)
+    linear = _evaluate_shared(trigonometric.derivative(path.linear), points)
+    products = (w[i] * slope[j] + slope[i] * w[j] for i, j in bernstein.square_pairs(3))
+    residual = _coefficients(linear, products)
+    return np.asarray(path.widths * trigonometric.integral_bound(residual, degree).mean(axis=0))
+
+
+def _accumulated(path: _Trajectory) -> tuple[np.ndarray, np.ndarray]:
+    """Both integrals from time 0 to every frame."""
+    points = trigonometric.fast_points(2 * OVERSAMPLING * (path.factor.shape[2] - 1))
+    coarse = trigonometric.fast_points(OVERSAMPLING * (path.factor.shape[2] - 1))
+    parts = []
+    for first in range(0, len(path.widths), INTERVALS):
+        some = slice(first, first + INTERVALS)
+        part = _Trajectory(path.widths[some], path.factor[:, some], path.linear[:, some])
+        parts.append((_oscillation_of_residual(part, points), _integral_of_residual(part, coarse)))
+    oscillation, integral = (np.concatenate(rows) for rows in zip(*parts, strict=True))
+    return np.append(0.0, np.cumsum(oscillation)), np.append(0.0, np.cumsum(integral))
+
+
+def _distances(difference: Modes) -> tuple[Times, Times]:
+    """Upper bounds of |∫_a^b d dx| over all intervals and of ∫|d| dx; a wrong mean counts with full length."""
+    degree = difference.shape[-1] - 1
+    values = trigonometric.evaluate(trigonometric.primitive(difference), trigonometric.fast_points(8 * degree))
+    oscillation = trigonometric.oscillation_bound(values, degree) + np.abs(difference[..., 0])
+    square = np.abs(difference[..., 0]) ** 2 + 2.0 * np.sum(np.abs(difference[..., 1:]) ** 2, axis=-1)
+    return oscillation, np.sqrt(square)
+
+
+def _check(times: Times, velocity: Frames) -> None:
+    if len(times) != len(velocity) or times[0] != 0.0 or np.any(np.diff(times) <= 0.0):
+        raise OutOfRange("time", "ascending from 0, one per frame", f"{len(times)} from {times[0]:g} to {times[-1]:g}")
+    if not np.isfinite(velocity).all():
+        raise OutOfRange("velocity", "finite", "values that are not")
+
+
+def error_bound(
+    times: Times,
+    velocity: Frames,
+    viscosity: float,
+    initial_velocity: Float[np.ndarray, " x"],
+    degree: int | None = None,
+) -> TrajectoryBound:
+    """Bounds at every frame of the answer `velocity`; `degree` is K, chosen when not given.
+
+    Raises OutOfRange when times do not ascend from 0 or the answer is not finite.
+    """
+    times = np.asarray(times, dtype=np.float64)
+    _check(times, velocity)
+    initial = trigonometric.coefficients(initial_velocity)
+    answer = trigonometric.coefficients(velocity)
+    oscillation_0, l1_0 = _distances((initial - answer[0])[None])
+    if len(times) == 1:
+        return TrajectoryBound(times, oscillation_0, l1_0)
+    spacing = float(times[-1]) / (len(times) - 1)
+    top = (choose_degree(answer, initial, viscosity, spacing) if degree is None else degree) + 1
+    kept = answer[:, :top].copy()
+    kept[:, 0] = initial[0]
+    oscillation, l1 = _accumulated(_trajectory(kept, times, viscosity))
+    padded = np.pad(kept, ((0, 0), (0, answer.shape[1] - top)))
+    for total, start, rest in zip(
+        (oscillation, l1), _distances((initial - padded[0])[None]), _distances(answer - padded), strict=True
+    ):
+        total += start + rest
+    oscillation[0], l1[0] = oscillation_0[0], l1_0[0]
+    size = 1.0 + float(np.abs(velocity).max()) + float(np.abs(initial_velocity).max())
+    slack = ROUNDING * size * (1.0 + size + viscosity * velocity.shape[1])
+    return TrajectoryBound(times, oscillation + slack, l1 + slack * velocity.shape[1])
+
+
+def _bound(inputs: Arrays, outputs: Arrays) -> TrajectoryBound:
+    times = np.atleast_1d(np.asarray(inputs["time"], dtype=np.float64))
+    initial = np.asarray(inputs["initial_velocity"], dtype=np.float64)
+    return error_bound(times, outputs["velocity"].astype(np.float64), float(inputs["viscosity"]), initial)
+
+
+def statements(inputs: Arrays, outputs: Arrays) -> tuple[Statement, ...]:
+    """Two guaranteed statements for every time: any region's integral, and the L1 norm."""
+    found = _bound(inputs, outputs)
+    truth = "continuum, initial velocity the trigonometric interpolant of the given values"
+    interpolated = "between nodes the answer is the trigonometric interpolant of its nodal values"
+    regions = "bounds |∫(u − v)dx| over every interval; divide by its length for the mean over a region"
+    result = []
+    for time, oscillation, l1 in zip(found.times, found.oscillation, found.l1, strict=True):
+        for norm, value, says in (("primitive_oscillation", oscillation, regions), ("l1", l1, "bounds ∫|u − v|dx")):
+            result.append(
+                Statement(
+                    "velocity",
+                    norm,
+                    float(value),
+                    "guaranteed",
+                    None,
+                    truth,
+                    (says, interpolated),
+                    lead_time=float(time),
+                )
+            )
+    return tuple(result)
+
+
+def largest_interval_integral(error: Float[np.ndarray, " x"]) -> float:
+    """Max over intervals between nodes of |∫ e dx|, e the interpolant: never above the supremum over all intervals."""
+    modes = trigonometric.coefficients(error)
+    points = len(error)
+    periodic = trigonometric.evaluate(trigonometric.primitive(modes), points + 2)
+    drift = float(modes[0].real) * np.arange(2 * len(periodic)) / len(periodic)
+    twice = np.tile(periodic, 2) + drift
+    reach = len(periodic) + 1
+    ahead = {sign: maximum_filter1d(sign * twice, reach, origin=-(reach // 2)) for sign in (1.0, -1.0)}
+    return max(float((values - sign * twice)[: len(periodic)].max()) for sign, values in ahead.items())
+
+
+def audit(inputs: Arrays, outputs: Arrays) -> Audit:
+    """Compare with the reference on a four times finer grid at the last time.
+
+    The error's floor is the largest integral between nodes of the fine grid, less all that a reference of twice the
+    resolution differs by; its best estimate leaves that out.
+    """
+    upper = float(_bound(inputs, outputs).oscillation[-1])
+    last = np.atleast_1d(np.asarray(inputs["time"], dtype=np.float64))[-1:]
+    initial = inputs["initial_velocity"].astype(np.float64)
+    fine, middle = (_fine_truth(initial, float(inputs["viscosity"]), last, refinement) for refinement in (4, 2))
+    answer = trigonometric.evaluate(trigonometric.coefficients(outputs["velocity"][-1].astype(np.float64)), len(fine))
+    error = largest_interval_integral(fine - answer)
+    doubt = largest_interval_integral(fine - middle)
+    return Audit(upper, 0.0, max(error - doubt, 0.0), error, largest_interval_integral(fine))
+
+
+def _fine_truth(initial: Float[np.ndarray, " x"], viscosity: float, times: np.ndarray, refinement: int) -> np.ndarray:
+    """Velocity at the last time on four times the given nodes."""
+    nodes = trigonometric.evaluate(trigonometric.coefficients(initial), 4 * len(initial))
+    return np.asarray(reference.solve(nodes[None], np.array([viscosity]), times, refinement)[0, -1])
