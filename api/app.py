@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 
 from api import errors, openapi, pages
-from api.routes import catalogue, derivatives, explain, health, predict
+from api.routes import catalogue, derivatives, explain, forecast, health, predict
 from api.routes.requests import Service
 from api.settings import Settings
 from api.telemetry import Measure
@@ -23,14 +23,17 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         options = RuntimeOptions(settings.device, settings.threads)
-        with ThreadPoolExecutor(settings.workers, thread_name_prefix="inference") as workers:
-            app.state.service = Service(settings, Repository(settings.zoo, options), workers)
+        with (
+            ThreadPoolExecutor(settings.workers, thread_name_prefix="inference") as workers,
+            ThreadPoolExecutor(1, thread_name_prefix="files") as files,
+        ):
+            app.state.service = Service(settings, Repository(settings.zoo, options), workers, files)
             yield
 
     app = FastAPI(
         title="Surrogates of physical models", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    for module in (catalogue, predict, explain, derivatives):
+    for module in (catalogue, predict, forecast, explain, derivatives):
         app.include_router(module.router, prefix="/v1", tags=["v1"])
     app.include_router(health.router, tags=["operations"])
     pages.install(app)

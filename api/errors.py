@@ -57,23 +57,26 @@ def code_of(kind: type[Exception]) -> str:
     return "".join(("-" if c.isupper() and i else "") + c.lower() for i, c in enumerate(kind.__name__))
 
 
+def _body(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
+    head = {"type": f"urn:surrogate:error:{code}", "title": HTTPStatus(status).phrase, "status": status, "code": code}
+    return head | {"detail": detail, **more}
+
+
 def problem(status: int, code: str, detail: str, **more: Any) -> Response:
     """A problem document."""
-    body = {
-        "type": f"urn:surrogate:error:{code}",
-        "title": HTTPStatus(status).phrase,
-        "status": status,
-        "code": code,
-        "detail": detail,
-        **more,
-    }
-    return Response(dump(body), status, media_type=MEDIA_TYPE)
+    return Response(dump(_body(status, code, detail, **more)), status, media_type=MEDIA_TYPE)
+
+
+def problem_document(error: SurrogateError, **more: Any) -> dict[str, Any]:
+    """A domain error as a problem document."""
+    facts = {"field": error.field, "expected": error.expected, "got": error.got, "remedy": error.remedy}
+    return _body(STATUS[type(error)], code_of(type(error)), str(error), **facts, **more)
 
 
 def _domain(request: Request, error: Exception) -> Response:
     assert isinstance(error, SurrogateError)
-    facts = {"field": error.field, "expected": error.expected, "got": error.got, "remedy": error.remedy}
-    return problem(STATUS[type(error)], code_of(type(error)), str(error), instance=request.url.path, **facts)
+    body = problem_document(error, instance=request.url.path)
+    return Response(dump(body), body["status"], media_type=MEDIA_TYPE)
 
 
 def _framework(request: Request, error: Exception) -> Response:

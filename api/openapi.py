@@ -7,9 +7,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import schemas
-from api.encodings import json, npy, png
+from api.encodings import frames, json, netcdf, npy, png
 from api.errors import MEDIA_TYPE as PROBLEM
-from api.routes.catalogue import draw
+from api.routes.catalogue import body as example_inputs
+from api.routes.forecast import LINES
 from models.surrogate import Surrogate
 
 REFERENCE = "#/components/schemas/"
@@ -34,13 +35,17 @@ def _document(app: FastAPI, surrogates: tuple[Surrogate, ...]) -> dict[str, Any]
     )
     components = document.setdefault("components", {}).setdefault("schemas", {})
     for kind in (
-        schemas.PredictResponse, schemas.ExplainResponse, schemas.DerivativeResponse, schemas.Problem,
+        schemas.PredictResponse, schemas.ForecastResponse, schemas.ExplainResponse, schemas.DerivativeResponse,
+        schemas.Problem,
     ):  # fmt: skip
         schema = kind.model_json_schema(ref_template=REFERENCE + "{model}")
         components.update(schema.pop("$defs", {}))
         components[kind.__name__] = schema
     for surrogate in surrogates:
-        components[f"{surrogate.manifest.name}_inputs"] = schemas.inputs_schema(surrogate)
+        components[f"{surrogate.manifest.name}_inputs"] = schemas.inputs_schema(surrogate.manifest.inputs)
+        if surrogate.lead_times is not None:
+            fields = tuple(item for item in surrogate.manifest.inputs if item.name != surrogate.lead_times.input)
+            components[f"{surrogate.manifest.name}_forecast_inputs"] = schemas.inputs_schema(fields)
     names = [surrogate.manifest.name for surrogate in surrogates]
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
@@ -78,7 +83,9 @@ def _complete(
 
 
 def _options(call: str) -> dict[str, Any]:
-    kinds: dict[str, type[schemas.Wire]] = {"predict": schemas.PredictOptions, "explain": schemas.ExplainOptions}
+    kinds: dict[str, type[schemas.Wire]] = {
+        "predict": schemas.PredictOptions, "forecast": schemas.ForecastOptions, "explain": schemas.ExplainOptions,
+    }  # fmt: skip
     kind = kinds.get(call, schemas.DerivativeOptions)
     schema = kind.model_json_schema()
     schema.pop("title")
@@ -88,7 +95,9 @@ def _options(call: str) -> dict[str, Any]:
 def _body(call: str, surrogates: tuple[Surrogate, ...]) -> dict[str, Any]:
     schema = _options(call)
     extra = {"jvp": "tangent", "vjp": "cotangent"}.get(call)
-    one_of = [{"$ref": f"{REFERENCE}{s.manifest.name}_inputs"} for s in surrogates]
+    suffix = "forecast_inputs" if call == "forecast" else "inputs"
+    surrogates = tuple(s for s in surrogates if _offers(call, s))
+    one_of = [{"$ref": f"{REFERENCE}{s.manifest.name}_{suffix}"} for s in surrogates]
     schema["properties"] = {"inputs": {"anyOf": one_of or [{"type": "object"}]}} | schema["properties"]
     schema["required"] = ["inputs", *schema.get("required", [])]
     if extra is not None:
@@ -107,21 +116,33 @@ def _body(call: str, surrogates: tuple[Surrogate, ...]) -> dict[str, Any]:
 
 def _example(call: str, surrogate: Surrogate) -> dict[str, Any]:
     """A body that works when posted as it is."""
-    inputs = {name: schemas.compact(values) for name, values in draw(surrogate, 0).items()}
-    filled = {surrogate.output.name: schemas.compact(np.ones(surrogate.output.shape))}
-    middle = {axis.name: (axis.start + axis.stop) / 2 for axis in surrogate.output.axes}
+    inputs = example_inputs(surrogate, 0, "base64", call)
+    output = surrogate.manifest.outputs[0]
+    first = next(item for item in surrogate.manifest.inputs if item.shape)
+    middle = {axis.name: (axis.start + axis.stop) / 2 for axis in output.axes}
     rest: dict[str, dict[str, Any]] = {
         "predict": {"level": 0.9, "encoding": "base64"},
-        "explain": {"quantity": {"type": "point", **middle}},
-        "jvp": {"tangent": inputs},
-        "vjp": {"cotangent": filled},
+        "forecast": {"steps": 2, "quantiles": [0.1, 0.9], "encoding": "base64"},
+        "explain": {"quantity": {"type": "point", **middle}, "encoding": "base64"},
+        "jvp": {"tangent": {first.name: inputs[first.name]}, "encoding": "base64"},
+        "vjp": {"cotangent": {output.name: schemas.compact(np.ones(output.shape))}, "encoding": "base64"},
     }
     return {"inputs": inputs, **rest[call]}
 
 
+def _offers(call: str, surrogate: Surrogate) -> bool:
+    """Whether a model answers this call."""
+    if call == "forecast":
+        return surrogate.lead_times is not None
+    return call not in ("jvp", "vjp") or call in surrogate.derivatives_offered
+
+
 def _answer(call: str) -> dict[str, Any]:
-    kind = {"predict": "PredictResponse", "explain": "ExplainResponse"}.get(call, "DerivativeResponse")
+    kinds = {"predict": "PredictResponse", "forecast": "ForecastResponse", "explain": "ExplainResponse"}
+    kind = kinds.get(call, "DerivativeResponse")
     content: dict[str, Any] = {json.MEDIA_TYPE: {"schema": {"$ref": REFERENCE + kind}}}
     if call == "predict":
-        content |= {npy.MEDIA_TYPE: {}, png.MEDIA_TYPE: {}}
+        content |= {npy.MEDIA_TYPE: {}, png.MEDIA_TYPE: {}, netcdf.MEDIA_TYPE: {}}
+    if call == "forecast":
+        content |= {LINES: {}, frames.MEDIA_TYPE: {}, png.MEDIA_TYPE: {}, netcdf.MEDIA_TYPE: {}}
     return {"description": "Answer", "content": content}

@@ -8,11 +8,12 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.encodings.json import DTYPES
-from models.errors import UnknownOption
+from models.errors import TooLarge, UnknownOption
 from models.fields import Field as DataField
-from models.surrogate import Surrogate
+from models.surrogate import Question, Surrogate
 
 Part = Literal["outputs", "uncertainty", "statements", "validity", "members"]
+MOST_THRESHOLDS = 20
 DEFAULT_PARTS: tuple[Part, ...] = ("outputs", "uncertainty", "statements", "validity")
 
 
@@ -22,25 +23,58 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
-class PredictOptions(Wire):
-    """Everything in a predict request except its inputs."""
+class AnswerOptions(Wire):
+    """What to answer, and how."""
 
     level: float = Field(default=0.9, description="Coverage level of the bands, in (0, 1).", examples=[0.9])
     band: Literal["simultaneous", "pointwise"] = "simultaneous"
+    quantiles: list[float] = Field(default=[], max_length=99, description="Probabilities in (0, 1).")
+    thresholds: dict[str, list[float]] = Field(
+        default={}, description="By output field: thresholds whose probability of being exceeded is wanted."
+    )
     include: list[Part] = Field(default=list(DEFAULT_PARTS), description="Parts of the answer to return.")
     encoding: Literal["json", "base64"] = "json"
+
+    def question(self, surrogate: Surrogate) -> Question:
+        """The question to a surrogate.
+
+        Raises UnknownOption when a threshold is for a field the model does not have, TooLarge for too many.
+        """
+        known = [item.name for item in surrogate.manifest.outputs]
+        for name, values in self.thresholds.items():
+            if name not in known:
+                raise UnknownOption(f"thresholds.{name}", f"output fields among {', '.join(known)}", f"'{name}'")
+            if len(values) > MOST_THRESHOLDS:
+                raise TooLarge(f"thresholds.{name}", f"at most {MOST_THRESHOLDS}", str(len(values)))
+        thresholds = {name: tuple(values) for name, values in self.thresholds.items()}
+        bounds = "statements" in (self.include or DEFAULT_PARTS)
+        return Question(self.level, self.band, tuple(self.quantiles), thresholds, bounds)
+
+
+class PredictOptions(AnswerOptions):
+    """Everything in a predict request except its inputs."""
+
+
+class ForecastOptions(AnswerOptions):
+    """Everything in a forecast request except its inputs."""
+
+    lead_times: list[float] | None = Field(default=None, description="Increasing lead times, in the model's unit.")
+    steps: int | None = Field(default=None, description="Instead of lead_times: how many of the usual ones.")
+    stream: bool = Field(default=False, description="NDJSON: a header, a line per frame as computed, a summary.")
 
 
 class ExplainOptions(Wire):
     """Everything in an explain request except its inputs."""
 
     quantity: dict[str, Any] = Field(
-        description="type: point (x, y) | region_mean (x: [low, high], y: [low, high]) | norm | linear (weights).",
+        description="type: point (a coordinate per axis) | region_mean ([low, high] per axis) | norm | linear (weights); "
+        "field: an output field, by default the first.",
         examples=[{"type": "region_mean", "x": [0.25, 0.5], "y": [0.25, 0.5]}],
     )
     method: Literal["gradient", "integrated_gradients", "occlusion"] = "integrated_gradients"
-    baseline: Any = Field(default=None, description="A number or a field; the training mean by default.")
-    regions: int = Field(default=4, ge=1, le=16, description="Tiles per side of the region table.")
+    wrt: list[str] | None = Field(default=None, description="Input fields to attribute to; all by default.")
+    baseline: Any = Field(default=None, description="By field, a number or a field; the model's own by default.")
+    regions: int = Field(default=4, ge=1, le=16, description="Tiles per axis of the region table.")
     level: float = Field(default=0.9, description="Level of the interval of the quantity.")
     encoding: Literal["json", "base64"] = "json"
 
@@ -63,6 +97,7 @@ class Statement(BaseModel):
     assumptions: list[str]
     relative: bool = False
     lower: float | None = None
+    lead_time: float | None = Field(default=None, description="Forecast time it speaks about; null: the whole answer.")
     sample: int | None = Field(default=None, description="Index in the batch, when the request had one.")
 
 
@@ -94,6 +129,13 @@ class PredictResponse(BaseModel):
     validity: Validity | list[Validity] | None = None
     route: list[Step]
     provenance: dict[str, Any]
+
+
+class ForecastResponse(PredictResponse):
+    """Frames stacked over lead times; valid times where the inputs carry a reference time."""
+
+    lead_times: dict[str, Any]
+    valid_times: list[Any] | None = None
 
 
 class ExplainResponse(BaseModel):
@@ -159,14 +201,37 @@ def parse_options(kind: type[Options], document: Mapping[str, Any]) -> Options:
         raise UnknownOption(field, expected, got) from error
 
 
+def _facts(field: DataField, description: str) -> dict[str, Any]:
+    return {
+        "title": f"{field.name} {field.symbol} [{field.units}]",
+        "description": description,
+        "x-units": field.units,
+        "x-symbol": field.symbol,
+        "x-shape": list(field.shape),
+    }
+
+
+def input_schema(field: DataField) -> dict[str, Any]:
+    """JSON schema of one input: an array, a number, or a time; or a batch of them."""
+    if field.role == "reference_time":
+        one: dict[str, Any] = {"type": "string", "format": "date-time"}
+        text = f"{field.description} RFC 3339 with its offset."
+    elif not field.shape:
+        one = {"type": "number"} | _limits(field)
+        text = f"{field.description} Value {field.range_text}."
+    else:
+        return array_schema(field)
+    return _facts(field, text) | {"anyOf": [one, {"type": "array", "items": one, "minItems": 1}]}
+
+
+def _limits(field: DataField) -> dict[str, Any]:
+    found = {"minimum": field.minimum, "maximum": field.maximum}
+    return {key: value for key, value in found.items() if value is not None}
+
+
 def array_schema(field: DataField) -> dict[str, Any]:
     """JSON schema of one array with its unit, shape and range."""
-    items: dict[str, Any] = {"type": "number"}
-    if field.minimum is not None:
-        items["minimum"] = field.minimum
-    if field.maximum is not None:
-        items["maximum"] = field.maximum
-    nested = items
+    nested: dict[str, Any] = {"type": "number"} | _limits(field)
     for _ in field.shape:
         nested = {"type": "array", "items": nested}
     axes = ", ".join(f"{a.name}: {a.points} nodes from {a.start:g} to {a.stop:g}" for a in field.axes)
@@ -183,12 +248,8 @@ def array_schema(field: DataField) -> dict[str, Any]:
             },
         },
     }
-    return {
-        "title": f"{field.name} {field.symbol} [{field.units}]",
-        "description": f"{field.description} Axes {axes}. Values {field.range_text}. A leading batch axis is optional.",
-        "x-units": field.units,
-        "x-symbol": field.symbol,
-        "x-shape": list(field.shape),
+    text = f"{field.description} Axes {axes}. Values {field.range_text}. A leading batch axis is optional."
+    return _facts(field, text) | {
         "anyOf": [nested, {"type": "array", "items": nested}, buffer],
     }
 
@@ -203,12 +264,11 @@ def compact(values: np.ndarray) -> dict[str, Any]:
     return {"shape": [], "dtype": "float32", "data": {"buffer": "", "encoding": "base64"}}
 
 
-def inputs_schema(surrogate: Surrogate) -> dict[str, Any]:
-    """JSON schema of the `inputs` object of one model."""
-    fields = surrogate.manifest.inputs
+def inputs_schema(fields: tuple[DataField, ...]) -> dict[str, Any]:
+    """JSON schema of an `inputs` object."""
     return {
         "type": "object",
         "required": [field.name for field in fields],
         "additionalProperties": False,
-        "properties": {field.name: array_schema(field) for field in fields},
+        "properties": {field.name: input_schema(field) for field in fields},
     }

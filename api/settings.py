@@ -26,6 +26,10 @@ class Settings(BaseSettings):
     workers: int = Field(default=2, ge=1, le=64, description="Requests computed at the same time.")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest request body.")
     max_batch: int = Field(default=64, ge=1, description="Most samples in one request.")
+    max_frames: int = Field(default=1001, ge=1, description="Most lead times in one forecast.")
+    max_values: int = Field(
+        default=64 * 2**20, ge=2**16, description="Most numbers in one answer (samples × frames × points × members)."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Log level.")
 
 

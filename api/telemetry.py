@@ -18,6 +18,8 @@ LATENCY = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
 
+FRAMES = Counter("surrogate_frames_total", "Forecast frames computed, by model.", ("model",), registry=REGISTRY)
+
 
 def exposition() -> tuple[bytes, str]:
     """Metrics as text and their content type."""

@@ -9,11 +9,13 @@ from typing import Any, Literal
 import numpy as np
 import orjson
 
+from api.encodings import times
 from models.errors import MalformedArray, TooLarge, WrongShape, WrongType
 from models.fields import Field
 
 MEDIA_TYPE = "application/json"
 DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
+LARGEST_NUMBER = 1e300
 Encoding = Literal["json", "base64"]
 
 
@@ -36,6 +38,33 @@ def encode_array(values: np.ndarray, encoding: Encoding) -> Any:
     }
 
 
+def decode_input(field: Field, name: str, value: Any, max_batch: int) -> tuple[np.ndarray, bool]:
+    """An input of any role: an array, a number or a time, or a list of them; as decode_array gives it.
+
+    Raises as decode_array does.
+    """
+    if field.shape or isinstance(value, Mapping):
+        return decode_array(field, name, value, max_batch)
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise WrongShape(name, "at least one sample", "an empty batch")
+    if len(values) > max_batch:
+        raise TooLarge(name, f"at most {max_batch} samples", f"{len(values)}")
+    if field.role == "reference_time":
+        return np.array([times.decode(name, item) for item in values]), isinstance(value, list)
+    for item in values:
+        if isinstance(item, bool) or not isinstance(item, int | float) or abs(item) > LARGEST_NUMBER:
+            raise WrongType(name, f"a number [{field.units}], or a list of them for a batch", _kind(item))
+    return np.array(values, dtype=np.float64), isinstance(value, list)
+
+
+def encode_input(field: Field, values: np.ndarray, encoding: Encoding) -> Any:
+    """One sample of an input as decode_input takes it."""
+    if field.role == "reference_time":
+        return times.encode(float(values))
+    return float(values) if not field.shape else encode_array(values, encoding)
+
+
 def decode_array(field: Field, name: str, value: Any, max_batch: int) -> tuple[np.ndarray, bool]:
     """(array with a leading batch axis, whether the client sent one); shape is checked before memory is taken.
 
@@ -54,14 +83,23 @@ def check_shape(field: Field, name: str, shape: tuple[int, ...], max_batch: int)
     Raises WrongShape, TooLarge.
     """
     batched = len(shape) == len(field.shape) + 1
-    expected = f"shape {field.shape}, or (batch, {', '.join(map(str, field.shape))})"
     if (shape[1:] if batched else shape) != field.shape:
-        raise WrongShape(name, expected, f"shape {shape}")
+        expected = f"shape {field.shape}, or (batch, {', '.join(map(str, field.shape))})"
+        raise WrongShape(name, expected + _coverage(field, shape[-1:]), f"shape {shape}")
     if batched and shape[0] == 0:
         raise WrongShape(name, "at least one sample", "an empty batch")
     if batched and shape[0] > max_batch:
         raise TooLarge(name, f"at most {max_batch} samples", f"{shape[0]}")
     return batched
+
+
+def _coverage(field: Field, got: tuple[int, ...]) -> str:
+    """How much of the time that a forecast needs a forcing of another length covers."""
+    if field.role != "forcing" or len(field.shape) != 1 or len(got) != 1 or got[0] >= field.shape[0]:
+        return ""
+    axis = field.axes[0]
+    step = (axis.stop - axis.start) / (axis.points - 1)
+    return f"; {got[0]} steps cover {got[0] * step:g} {axis.units} of the {axis.points * step:g} {axis.units} needed"
 
 
 def _kind(value: Any) -> str:

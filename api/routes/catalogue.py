@@ -1,6 +1,6 @@
 """GET /v1/models…: what is served, described, with cards and examples."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Query, Request
@@ -13,6 +13,7 @@ from api.routes import requests
 from api.schemas import compact
 from models.bundle import CARD_FILE, GOLDEN_FILE
 from models.errors import NotOffered
+from models.forecast import lead_times_of
 from models.surrogate import Surrogate, describe
 
 router = APIRouter()
@@ -26,6 +27,7 @@ def entry(surrogate: Surrogate) -> dict[str, Any]:
     return {key: document[key] for key in ("name", "version", "title", "domain", "time")} | {
         "inputs": [field.name for field in surrogate.manifest.inputs],
         "outputs": [field.name for field in surrogate.manifest.outputs],
+        "lead_times": document.get("lead_times"),
         "links": {"self": f"/v1/models/{document['name']}"},
     }
 
@@ -43,7 +45,8 @@ async def model(request: Request, name: str, version: str | None = None) -> Resp
     """Fields, axes, units, ranges, accuracy and coverage report, statements and explanations on offer."""
     surrogate = requests.surrogate_of(request, name, version)
     here = f"/v1/models/{name}"
-    calls = ("predict", "explain", "example", "card", *surrogate.derivatives_offered)
+    time = ("forecast",) if surrogate.lead_times is not None else ()
+    calls = ("predict", *time, "explain", "example", "card", *surrogate.derivatives_offered)
     links = {"self": here} | {call: f"{here}/{call}" for call in calls}
     return requests.json_response(describe(surrogate) | {"links": links})
 
@@ -81,13 +84,30 @@ async def example(
     name: str,
     version: str | None = None,
     seed: Annotated[int, Query(ge=0, le=LARGEST_SEED, description="Number of the example.")] = 0,
-    encoding: Annotated[str, Query(pattern="^(json|base64)$")] = "json",
+    encoding: Annotated[Literal["json", "base64"], Query()] = "json",
+    call: Annotated[Literal["predict", "forecast"], Query(description="What the body is for.")] = "predict",
 ) -> Response:
-    """A valid body drawn from the training distribution (seeds apart from training), ready to post to predict."""
+    """A valid body drawn from the training distribution (seeds apart from training), ready to post."""
     surrogate = requests.surrogate_of(request, name, version)
-    values = await requests.off_loop(request, lambda: draw(surrogate, seed))
-    shown = {key: compact(v) if encoding == "base64" else json.encode_array(v, "json") for key, v in values.items()}
-    return requests.json_response({"inputs": shown})
+    if call == "forecast":
+        lead_times_of(surrogate)
+    return requests.json_response(
+        {"inputs": await requests.off_loop(request, lambda: body(surrogate, seed, encoding, call))}
+    )
+
+
+def body(surrogate: Surrogate, seed: int, encoding: json.Encoding, call: str = "predict") -> dict[str, Any]:
+    """Example inputs on the wire; a forecast takes its lead times apart from the inputs."""
+    lead = surrogate.lead_times
+    clock = lead.input if lead is not None and call == "forecast" else None
+    values = draw(surrogate, seed)
+    return {
+        item.name: compact(values[item.name])
+        if encoding == "base64" and item.shape
+        else json.encode_input(item, values[item.name], "json")
+        for item in surrogate.manifest.inputs
+        if item.name != clock
+    }
 
 
 EXAMPLE_STREAM = 1_000_003
@@ -95,8 +115,13 @@ EXAMPLE_STREAM = 1_000_003
 
 def draw(surrogate: Surrogate, seed: int) -> dict[str, np.ndarray]:
     """One input from the training law, or from the golden cases of a packaged model."""
-    if surrogate.physics is None:
-        golden = surrogate.bundle.arrays(GOLDEN_FILE)["input"]
-        return {surrogate.input.name: golden[seed % len(golden)]}
-    physics, points = surrogate.physics, surrogate.input.axes[0].points
-    return physics.draw(EXAMPLE_STREAM, seed, points, physics.training_family)
+    physics, lead = surrogate.physics, surrogate.lead_times
+    if physics is None:
+        golden = surrogate.bundle.arrays(GOLDEN_FILE)
+        stored = {k.removeprefix("input."): v for k, v in golden.items() if k.startswith("input.")}
+        return {name: values[seed % len(values)] for name, values in stored.items()}
+    family = "examples" if "examples" in physics.families else physics.training_family
+    found = physics.draw(EXAMPLE_STREAM, seed, int(surrogate.manifest.document["points"]), family)
+    if lead is not None and lead.input is not None:
+        found = found | {lead.input: np.array(lead.stop)}
+    return found

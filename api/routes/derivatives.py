@@ -1,7 +1,8 @@
 """POST /v1/models/{name}/jvp and /vjp: exact derivatives of the ensemble mean."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from fastapi import APIRouter, Request
@@ -19,22 +20,23 @@ router = APIRouter()
 
 @dataclass(frozen=True)
 class Asked:
-    """A checked derivative request: where, along what (or weighted by what), and how to answer."""
+    """A checked derivative request: where, along what (or weighted by what; zero where not given), how to answer."""
 
     surrogate: Surrogate
     inputs: Arrays
-    direction: np.ndarray
+    directions: Arrays
     batched: bool
     options: DerivativeOptions
 
-    def answer(self, members: np.ndarray, key: str, field: Field, values: np.ndarray) -> Response:
-        """The mean output and the derivative under `key`."""
-        target = self.surrogate.output
-        encoding = self.options.encoding
-        mean = requests.array_document(target, members.mean(axis=1), self.batched, encoding)
-        found = requests.array_document(field, values, self.batched, encoding)
+    def answer(self, members: Mapping[str, np.ndarray], key: str, fields: Mapping[Field, np.ndarray]) -> Response:
+        """The mean outputs and the derivatives under `key`."""
+        means = {item: members[item.name].mean(axis=1) for item in self.surrogate.manifest.outputs}
         head = requests.head(self.surrogate)
-        return requests.json_response(head | {"outputs": {target.name: mean}, key: {field.name: found}})
+        return requests.json_response(head | {"outputs": self._shown(means), key: self._shown(fields)})
+
+    def _shown(self, fields: Mapping[Field, np.ndarray]) -> dict[str, Any]:
+        encoding = self.options.encoding
+        return {f.name: requests.array_document(f, v, self.batched, encoding) for f, v in fields.items()}
 
 
 async def _read(
@@ -44,35 +46,41 @@ async def _read(
     body = await requests.read_document(request)
     limit = requests.service(request).settings.max_batch
     given, batched = requests.take_arrays(body, "inputs", surrogate.manifest.inputs, limit)
-    directions, _ = requests.take_arrays(body, key, fields, limit)
+    numbers = tuple(item for item in fields if item.role != "reference_time")
+    found, _ = requests.take_arrays(body, key, numbers, limit, some=True)
     options = parse_options(DerivativeOptions, body)
-    inputs, direction = surrogate.validate(given), directions[fields[0].name]
-    name, count = f"{key}.{fields[0].name}", len(inputs[surrogate.input.name])
-    if len(direction) != count:
-        raise WrongShape(name, f"a batch of {count}, as the inputs", f"{len(direction)}")
-    bad = ~np.isfinite(direction)
-    if bad.any():
-        raise NotFinite(name, int(bad.sum()), str(tuple(int(i) for i in np.argwhere(bad)[0])))
-    return Asked(surrogate, inputs, direction, batched, options)
+    inputs = surrogate.validate(given)
+    count = len(next(iter(inputs.values())))
+    for name, values in found.items():
+        if len(values) != count:
+            raise WrongShape(f"{key}.{name}", f"a batch of {count}, as the inputs", f"{len(values)}")
+        bad = ~np.isfinite(values)
+        if bad.any():
+            place = str(tuple(int(i) for i in np.argwhere(bad)[0]))
+            raise NotFinite(f"{key}.{name}", int(bad.sum()), place)
+    directions = {item.name: found.get(item.name, np.zeros((count, *item.shape))) for item in fields}
+    return Asked(surrogate, inputs, directions, batched, options)
 
 
 @router.post("/models/{name}/jvp")
 @router.post("/models/{name}/versions/{version}/jvp")
 async def jvp(request: Request, name: str, version: str | None = None) -> Response:
-    """J t: the change of the mean answer along a change `tangent` of the inputs."""
+    """J t: the change of the mean answer along a change `tangent` of some or all inputs."""
     surrogate = requests.surrogate_of(request, name, version)
     asked = await _read(request, surrogate, "jvp", "tangent", surrogate.manifest.inputs)
-    members, pushed = await requests.off_loop(request, lambda: surrogate.jvp(asked.inputs, asked.direction))
-    return asked.answer(members, "derivative", surrogate.output, pushed.mean(axis=1))
+    members, pushed = await requests.off_loop(request, lambda: surrogate.jvp(asked.inputs, asked.directions))
+    changes = {item: pushed[item.name].mean(axis=1) for item in surrogate.manifest.outputs}
+    return asked.answer(members, "derivative", changes)
 
 
 @router.post("/models/{name}/vjp")
 @router.post("/models/{name}/versions/{version}/vjp")
 async def vjp(request: Request, name: str, version: str | None = None) -> Response:
-    """Jᵀ w: the gradient of ⟨w, mean answer⟩ in the inputs, as raw partial derivatives."""
+    """Jᵀ w: the gradient of ⟨w, mean answer⟩ in every input, as raw partial derivatives."""
     surrogate = requests.surrogate_of(request, name, version)
     asked = await _read(request, surrogate, "vjp", "cotangent", surrogate.manifest.outputs)
     count = surrogate.manifest.members
-    spread = np.repeat(asked.direction[:, None] / count, count, axis=1)
+    spread = {name: np.repeat(w[:, None] / count, count, axis=1) for name, w in asked.directions.items()}
     members, pulled = await requests.off_loop(request, lambda: surrogate.vjp(asked.inputs, spread))
-    return asked.answer(members, "gradient", surrogate.input, pulled)
+    gradients = {item: pulled[item.name] for item in surrogate.manifest.inputs if item.role != "reference_time"}
+    return asked.answer(members, "gradient", gradients)

@@ -10,7 +10,6 @@ from api.encodings import json
 from api.routes import requests
 from api.schemas import ExplainOptions, parse_options
 from models.explanation import explain as explain_sample
-from models.fields import Field
 
 router = APIRouter()
 
@@ -26,17 +25,23 @@ async def explain(request: Request, name: str, version: str | None = None) -> Re
     options = parse_options(ExplainOptions, body)
     asked = options.model_dump()
     found = await requests.off_loop(request, lambda: explain_sample(surrogate, inputs, asked))
-    return requests.json_response(requests.head(surrogate) | _on_the_wire(surrogate.input, found, options.encoding))
+    return requests.json_response(requests.head(surrogate) | _on_the_wire(found, options.encoding))
 
 
-def _on_the_wire(field: Field, found: dict[str, Any], encoding: json.Encoding) -> dict[str, Any]:
+def _on_the_wire(found: dict[str, Any], encoding: json.Encoding) -> dict[str, Any]:
     def encode(values: np.ndarray | None) -> Any:
-        return None if values is None else json.encode_array(values.astype(np.float32), encoding)
+        if values is None:
+            return None
+        array = np.asarray(values, dtype=np.float32)
+        return float(array) if encoding == "json" and not array.ndim else json.encode_array(array, encoding)
 
     attribution = {
-        "dims": [axis.name for axis in field.axes],
-        "convention": found.pop("convention"),
-        "data": encode(found.pop("attribution")),
-        "standard_deviation": encode(found.pop("deviation")),
+        name: {
+            "dims": part["dims"],
+            "convention": part["convention"],
+            "data": encode(part["values"]),
+            "standard_deviation": encode(part["deviation"]),
+        }
+        for name, part in found["attribution"].items()
     }
-    return found | {"attribution": {field.name: attribution}}
+    return found | {"attribution": attribution}

@@ -1,45 +1,57 @@
 """POST /v1/models/{name}/predict: inputs → fields, bands, statements."""
 
 from collections.abc import Mapping
-from typing import Any
+from functools import partial
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from api.encodings import json, npy, png
+from api.encodings import json, netcdf, npy, png
 from api.errors import UnsupportedMediaType
-from api.routes import requests
-from api.schemas import DEFAULT_PARTS, PredictOptions, parse_options
+from api.routes import answers, requests
+from api.schemas import PredictOptions, parse_options
 from models.errors import WrongShape
 from models.surrogate import Answer, Surrogate
 
 router = APIRouter()
-RESPONSES = (json.MEDIA_TYPE, npy.MEDIA_TYPE, png.MEDIA_TYPE)
+RESPONSES = (json.MEDIA_TYPE, npy.MEDIA_TYPE, png.MEDIA_TYPE, netcdf.MEDIA_TYPE, netcdf.ALSO_ACCEPTED)
 
 
 @router.post("/models/{name}/predict")
 @router.post("/models/{name}/versions/{version}/predict")
 async def predict(request: Request, name: str, version: str | None = None) -> Response:
-    """Predict fields with bands and statements; JSON or NPY in; JSON, NPY or PNG out by Accept."""
+    """Predict fields with bands and statements; JSON or NPY in; JSON, NPY, PNG or NetCDF out by Accept."""
     surrogate = requests.surrogate_of(request, name, version)
     wanted = requests.accepted(request, RESPONSES)
-    inputs, options, batched = await _read(request, surrogate)
-    answer = await requests.off_loop(request, lambda: surrogate.predict(inputs, options.level, options.band))
     if wanted == npy.MEDIA_TYPE:
-        mean = answer.prediction.mean
+        require_single_fields(surrogate, "Accept")
+    inputs, options, batched = await _read(request, surrogate)
+    requests.check_answer_size(request, surrogate, len(next(iter(inputs.values()))))
+    question = options.question(surrogate)
+    answer = await requests.off_loop(request, lambda: surrogate.predict(inputs, question))
+    if wanted == npy.MEDIA_TYPE:
+        mean = next(iter(answer.predictions.values())).mean
         return Response(npy.encode(mean if batched else mean[0]), media_type=npy.MEDIA_TYPE)
     if wanted == png.MEDIA_TYPE:
-        return await _picture(request, surrogate, inputs, answer)
-    return requests.json_response(document(surrogate, answer, options, batched))
+        require_one_sample(inputs)
+        picture = await requests.off_loop(request, partial(png.encode_answer, surrogate, inputs, answer))
+        return Response(picture, media_type=png.MEDIA_TYPE)
+    if wanted != json.MEDIA_TYPE:
+        return await _file(request, surrogate, inputs, answer, "members" in options.include)
+    writer = answers.Writer(options, batched, answer.validity)
+    axes = {item.name: item.axes for item in surrogate.manifest.outputs}
+    return requests.json_response(answers.document(surrogate, answer, axes, writer))
 
 
-async def _read(request: Request, surrogate: Surrogate) -> tuple[Mapping[str, np.ndarray], PredictOptions, bool]:
+async def _read(request: Request, surrogate: Surrogate) -> tuple[dict[str, np.ndarray], PredictOptions, bool]:
     limit = requests.service(request).settings.max_batch
     if requests.media_type(request) == npy.MEDIA_TYPE:
+        require_single_fields(surrogate, "Content-Type")
         raw = await requests.read_body(request)
-        array, batched = npy.decode(surrogate.input, raw, limit)
-        return {surrogate.input.name: array}, parse_options(PredictOptions, {}), batched
+        (field,) = surrogate.manifest.inputs
+        array, batched = npy.decode(field, raw, limit)
+        return {field.name: array}, parse_options(PredictOptions, {}), batched
     if requests.media_type(request) != json.MEDIA_TYPE:
         got = requests.media_type(request) or "no content type"
         raise UnsupportedMediaType(f"{json.MEDIA_TYPE} or {npy.MEDIA_TYPE}", got, "Set Content-Type.")
@@ -48,71 +60,26 @@ async def _read(request: Request, surrogate: Surrogate) -> tuple[Mapping[str, np
     return inputs, parse_options(PredictOptions, body), batched
 
 
-async def _picture(
-    request: Request, surrogate: Surrogate, inputs: Mapping[str, np.ndarray], answer: Answer
-) -> Response:
-    values = inputs[surrogate.input.name]
+def require_single_fields(surrogate: Surrogate, header: str) -> None:
+    """Raises UnsupportedMediaType unless the model has one input field and one output field, as an NPY file has."""
+    manifest = surrogate.manifest
+    if len(manifest.inputs) != 1 or len(manifest.outputs) != 1:
+        got = f"{npy.MEDIA_TYPE}, which holds one field"
+        names = ", ".join(item.name for item in (*manifest.inputs, *manifest.outputs))
+        raise UnsupportedMediaType(f"a format for {names}", got, "Use JSON or NetCDF.", header)
+
+
+def require_one_sample(inputs: Mapping[str, np.ndarray]) -> None:
+    """Raises WrongShape for a batch: a picture shows one sample."""
+    name, values = next(iter(inputs.items()))
     if len(values) != 1:
-        raise WrongShape(surrogate.input.name, "one sample for a picture", f"a batch of {len(values)}")
-    draw = await requests.off_loop(request, lambda: png.encode(surrogate.input, values[0], surrogate.output, answer))
-    return Response(draw, media_type=png.MEDIA_TYPE)
+        raise WrongShape(name, "one sample for a picture", f"a batch of {len(values)}")
 
 
-def document(surrogate: Surrogate, answer: Answer, options: PredictOptions, batched: bool) -> dict[str, Any]:
-    """The JSON answer; parts that were not asked for are left out."""
-    parts = options.include or DEFAULT_PARTS
-    name, prediction = surrogate.output.name, answer.prediction
-    result = requests.head(surrogate)
-    if "outputs" in parts:
-        shown = requests.array_document(surrogate.output, prediction.mean, batched, options.encoding)
-        result["outputs"] = {name: shown}
-    if "uncertainty" in parts:
-        result["uncertainty"] = {name: _uncertainty(answer, options, batched)}
-    if "members" in parts:
-        members = prediction.members if batched else prediction.members[0]
-        result["members"] = {name: json.encode_array(members, options.encoding)}
-    if "statements" in parts:
-        result["statements"] = _statements(answer, batched)
-    if "validity" in parts:
-        verdicts = [verdict.document() for verdict in answer.validity]
-        result["validity"] = verdicts if batched else verdicts[0]
-    result["route"] = [{"step": s.step, "milliseconds": s.milliseconds} for s in answer.route]
-    provenance = surrogate.manifest.document.get("provenance", {})
-    result["provenance"] = {
-        "bundle": surrogate.manifest.digest,
-        "trained": provenance.get("trained"),
-        "code": provenance.get("code"),
-    }
-    return result
-
-
-def _uncertainty(answer: Answer, options: PredictOptions, batched: bool) -> dict[str, Any]:
-    """Spread and band; the band of an input out of domain is withdrawn (null)."""
-
-    def wire(values: np.ndarray, keep: np.ndarray) -> Any:
-        values = values.astype(np.float32)
-        if keep.all():
-            return json.encode_array(values if batched else values[0], options.encoding)
-        if not batched:
-            return None
-        return [json.encode_array(v, options.encoding) if k else None for v, k in zip(values, keep, strict=True)]
-
-    everywhere = np.ones(len(answer.validity), dtype=bool)
-    inside = np.array([verdict.in_domain for verdict in answer.validity])
-    result = {
-        "standard_deviation": wire(answer.prediction.spread, everywhere),
-        "level": answer.level,
-        "band": answer.band_kind,
-    }
-    if answer.band is not None:
-        result["lower"] = wire(answer.band.lower, inside)
-        result["upper"] = wire(answer.band.upper, inside)
-    return result
-
-
-def _statements(answer: Answer, batched: bool) -> list[dict[str, Any]]:
-    return [
-        statement.document() | ({"sample": index} if batched else {})
-        for index, statements in enumerate(answer.statements)
-        for statement in statements
-    ]
+async def _file(
+    request: Request, surrogate: Surrogate, inputs: dict[str, np.ndarray], answer: Answer, members: bool
+) -> Response:
+    identity = requests.head(surrogate)["id"]
+    work = partial(netcdf.encode_answer, surrogate, inputs, answer, identity, members)
+    content = await requests.in_file_thread(request, work)
+    return Response(content, media_type=netcdf.MEDIA_TYPE)

@@ -1,6 +1,7 @@
 """What every /v1 route needs: bounded bodies, arrays by name, work off the event loop."""
 
 import asyncio
+import math
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ from fastapi.responses import Response
 from api.encodings import json
 from api.errors import MalformedBody, NotAcceptable, UnsupportedMediaType
 from api.settings import Settings
-from models.errors import MissingField, TooLarge, UnknownField, WrongType
+from models.errors import MissingField, TooLarge, UnknownField, WrongShape, WrongType
 from models.fields import Field
 from models.repository import Repository
 from models.surrogate import Surrogate
@@ -30,6 +31,7 @@ class Service:
     settings: Settings
     repository: Repository
     workers: ThreadPoolExecutor
+    files: ThreadPoolExecutor
 
 
 def service(request: Request) -> Service:
@@ -48,6 +50,11 @@ def surrogate_of(request: Request, name: str, version: str | None) -> Surrogate:
 async def off_loop(request: Request, work: Callable[[], Result]) -> Result:
     """Run `work` in the service's own threads; the event loop only parses, queues and encodes."""
     return await asyncio.get_running_loop().run_in_executor(service(request).workers, work)
+
+
+async def in_file_thread(request: Request, work: Callable[[], Result]) -> Result:
+    """Run `work` in the one thread that writes NetCDF: HDF5 is not thread-safe."""
+    return await asyncio.get_running_loop().run_in_executor(service(request).files, work)
 
 
 async def read_body(request: Request) -> bytes:
@@ -121,11 +128,12 @@ async def read_document(request: Request) -> dict[str, Any]:
 
 
 def take_arrays(
-    document: dict[str, Any], key: str, fields: tuple[Field, ...], max_batch: int
+    document: dict[str, Any], key: str, fields: tuple[Field, ...], max_batch: int, some: bool = False
 ) -> tuple[dict[str, np.ndarray], bool]:
     """Remove `key` from the document and decode its arrays; also whether they had a batch axis.
 
-    Raises MissingField, UnknownField, WrongType, WrongShape, MalformedArray, TooLarge.
+    All fields are needed unless `some` will do. Raises MissingField, UnknownField, WrongType, WrongShape,
+    MalformedArray, TooLarge.
     """
     if key not in document:
         raise MissingField(key)
@@ -136,12 +144,33 @@ def take_arrays(
     for name in given:
         if name not in known:
             raise UnknownField(f"{key}.{name}", known)
-    arrays, batched = {}, False
+    arrays: dict[str, np.ndarray] = {}
+    batches: dict[str, bool] = {}
     for name, field in known.items():
-        if name not in given:
+        if name in given:
+            arrays[name], batches[name] = json.decode_input(field, f"{key}.{name}", given[name], max_batch)
+        elif not some:
             raise MissingField(f"{key}.{name}")
-        arrays[name], batched = json.decode_array(field, f"{key}.{name}", given[name], max_batch)
-    return arrays, batched
+    if not arrays:
+        raise MissingField(f"{key}.{next(iter(known))}")
+    return arrays, _all_batched(key, batches)
+
+
+def _all_batched(key: str, batches: Mapping[str, bool]) -> bool:
+    batched = any(batches.values())
+    for name, has_batch in batches.items():
+        if has_batch != batched:
+            raise WrongShape(f"{key}.{name}", "a leading batch axis, as other inputs have one", "none")
+    return batched
+
+
+def check_answer_size(request: Request, surrogate: Surrogate, count: int, frames: int = 1) -> None:
+    """Raises TooLarge when the answer would hold more numbers than the limit, before anything is computed."""
+    limit = service(request).settings.max_values
+    size = sum(math.prod(item.shape) for item in surrogate.manifest.outputs)
+    values = count * frames * size * surrogate.manifest.members
+    if values > limit:
+        raise TooLarge("inputs", f"an answer of at most {limit} numbers", f"{values}")
 
 
 def head(surrogate: Surrogate) -> dict[str, Any]:
@@ -154,7 +183,7 @@ def head(surrogate: Surrogate) -> dict[str, Any]:
 
 
 def array_document(field: Field, values: np.ndarray, batched: bool, encoding: json.Encoding) -> dict[str, Any]:
-    """An output field on the wire, without the batch axis when the client sent none."""
+    """A field on the wire, without the batch axis when the client sent none."""
     dims = [axis.name for axis in field.axes]
     shown = values if batched else values[0]
     data = json.encode_array(shown, encoding)

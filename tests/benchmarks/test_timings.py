@@ -15,20 +15,27 @@ SEED = 41
 
 
 def calls_of(surrogate: Surrogate) -> dict[str, Callable[[], object]]:
-    physics, points = surrogate.physics, surrogate.input.axes[0].points
-    sample = physics.draw(SEED, 0, points, physics.training_family)
-    batch = {name: values[None].astype(np.float32) for name, values in sample.items()}
-    mean = {surrogate.output.name: surrogate.run(batch).mean[0]}
-    cotangent = np.ones((1, surrogate.manifest.members, *surrogate.output.shape), dtype=np.float32)
-    return {
+    physics, points = surrogate.physics, int(surrogate.manifest.document["points"])
+    sample = physics.draw(SEED, 0, points, physics.held_out[0])
+    lead = surrogate.lead_times
+    if lead is not None and lead.input is not None:
+        sample = sample | {lead.input: np.float32(lead.stop)}
+    batch = {name: np.asarray(values, dtype=np.float32)[None] for name, values in sample.items()}
+    found = surrogate.run(batch)
+    cotangents = {name: np.ones_like(p.members) for name, p in found.items()}
+    calls: dict[str, Callable[[], object]] = {
         "forward, all members": lambda: surrogate.run(batch),
-        "vjp": lambda: surrogate.vjp(batch, cotangent),
-        "jvp": lambda: surrogate.jvp(batch, batch[surrogate.input.name]),
-        "bound": lambda: physics.relative_bound(sample, mean),
-        "bound and lower bound": lambda: physics.statements(sample, mean),
+        "vjp": lambda: surrogate.vjp(batch, cotangents),
+        "jvp": lambda: surrogate.jvp(batch, batch),
         "full answer": lambda: surrogate.predict(batch),
-        "fallback solver": lambda: physics.solve(sample),
     }
+    if physics.relative_bound is not None:
+        mean = {name: p.mean[0] for name, p in found.items()}
+        calls["bound"] = lambda: physics.relative_bound(sample, mean)
+        calls["bound and lower bound"] = lambda: physics.statements(sample, mean)
+    if physics.solve is not None:
+        calls["fallback solver"] = lambda: physics.solve(sample)
+    return calls
 
 
 @pytest.mark.parametrize("threads", [1, 2])

@@ -1,0 +1,162 @@
+"""POST /v1/models/{name}/forecast: initial state or history and forcing → frames at lead times."""
+
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from fastapi import APIRouter, Request
+from fastapi.responses import Response, StreamingResponse
+
+from api.encodings import frames as binary
+from api.encodings import json, netcdf, png
+from api.encodings.trajectory import assemble, axes_of
+from api.errors import problem_document
+from api.routes import answers, requests
+from api.routes.predict import require_one_sample
+from api.schemas import ForecastOptions, parse_options
+from api.telemetry import FRAMES
+from models.errors import SurrogateError
+from models.forecast import Forecast, Frame, Summary, choose_lead_times, lead_times_of
+from models.surrogate import Surrogate
+
+router = APIRouter()
+LINES = "application/x-ndjson"
+RESPONSES = (json.MEDIA_TYPE, LINES, binary.MEDIA_TYPE, png.MEDIA_TYPE, netcdf.MEDIA_TYPE, netcdf.ALSO_ACCEPTED)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A checked request: what to compute and how to write it."""
+
+    surrogate: Surrogate
+    inputs: Mapping[str, np.ndarray]
+    forecast: Forecast
+    options: ForecastOptions
+    batched: bool
+    head: Mapping[str, Any]
+
+    @property
+    def writer(self) -> answers.Writer:
+        """Writes the arrays."""
+        return answers.Writer(self.options, self.batched, self.forecast.validity)
+
+    def axes(self, whole: bool) -> answers.Axes:
+        """Axes of every output in one frame, or in the whole forecast."""
+        timed = {item.name for item in self.forecast.timed_fields}
+        found = {}
+        for item in self.surrogate.manifest.outputs:
+            lead_times = self.forecast.lead_times if item.name in timed else None
+            axes = axes_of(self.surrogate, item, lead_times)
+            found[item.name] = axes if whole or item.name not in timed else axes[1:]
+        return found
+
+
+@router.post("/models/{name}/forecast")
+@router.post("/models/{name}/versions/{version}/forecast")
+async def forecast(request: Request, name: str, version: str | None = None) -> Response:
+    """Frames at lead times with bands and statements; JSON, NDJSON or binary as computed, NetCDF or PNG by Accept."""
+    surrogate = requests.surrogate_of(request, name, version)
+    wanted = requests.accepted(request, RESPONSES)
+    asked = await _read(request, surrogate)
+    if wanted == png.MEDIA_TYPE:
+        require_one_sample(asked.inputs)
+    if wanted == LINES or (wanted == json.MEDIA_TYPE and asked.options.stream):
+        return _streamed(request, asked, LINES, lambda document: json.dump(document) + b"\n")
+    if wanted == binary.MEDIA_TYPE:
+        return _streamed(request, asked, binary.MEDIA_TYPE, binary.encode)
+    frames, summary = await requests.off_loop(request, partial(_whole, asked.forecast))
+    if wanted == json.MEDIA_TYPE:
+        return requests.json_response(_document(asked, frames, summary))
+    parts = (surrogate, dict(asked.inputs), asked.forecast, frames, summary)
+    if wanted == png.MEDIA_TYPE:
+        picture = await requests.off_loop(request, partial(png.encode_forecast, *parts))
+        return Response(picture, media_type=png.MEDIA_TYPE)
+    members = "members" in asked.options.include
+    work = partial(netcdf.encode_forecast, *parts, str(asked.head["id"]), members)
+    return Response(await requests.in_file_thread(request, work), media_type=netcdf.MEDIA_TYPE)
+
+
+async def _read(request: Request, surrogate: Surrogate) -> Asked:
+    known = lead_times_of(surrogate)
+    settings = requests.service(request).settings
+    body = await requests.read_document(request)
+    fields = tuple(item for item in surrogate.manifest.inputs if item.name != known.input)
+    inputs, batched = requests.take_arrays(body, "inputs", fields, settings.max_batch)
+    options = parse_options(ForecastOptions, body)
+    times = choose_lead_times(known, options.lead_times, options.steps, settings.max_frames)
+    frames = len(times) if known.input is not None else 1
+    requests.check_answer_size(request, surrogate, len(next(iter(inputs.values()))), frames)
+    question = options.question(surrogate)
+    found = await requests.off_loop(request, lambda: Forecast(surrogate, inputs, times, question))
+    return Asked(surrogate, inputs, found, options, batched, requests.head(surrogate))
+
+
+def _whole(forecast: Forecast) -> tuple[list[Frame], Summary]:
+    frames = list(_counted(forecast))
+    return frames, forecast.summary()
+
+
+def _counted(forecast: Forecast) -> Iterator[Frame]:
+    for frame in forecast.frames():
+        FRAMES.labels(forecast.surrogate.manifest.name).inc()
+        yield frame
+
+
+def _times(asked: Asked) -> dict[str, Any]:
+    lead_times = asked.forecast.lead_times
+    units = lead_times_of(asked.surrogate).units
+    valid = answers.valid_times(asked.surrogate, dict(asked.inputs), lead_times, asked.batched)
+    return {"lead_times": {"units": units, "data": lead_times.tolist()}, **valid}
+
+
+def _document(asked: Asked, frames: list[Frame], summary: Summary) -> dict[str, Any]:
+    answer = assemble(asked.forecast, frames, summary)
+    return {**answers.document(asked.surrogate, answer, asked.axes(True), asked.writer), **asked.head, **_times(asked)}
+
+
+def _streamed(request: Request, asked: Asked, media_type: str, write: Callable[[Any], bytes]) -> Response:
+    """Records as they are computed; a client that goes away closes the generator, and no further frame is computed."""
+
+    async def records() -> AsyncIterator[bytes]:
+        documents = _records(asked)
+        try:
+            while True:
+                document = await requests.off_loop(request, partial(next, documents, None))
+                if document is None:
+                    return
+                yield write(document)
+                if await request.is_disconnected():
+                    return
+        finally:
+            documents.close()
+
+    return StreamingResponse(records(), media_type=media_type)
+
+
+def _records(asked: Asked) -> Generator[dict[str, Any]]:
+    """Header, one document per frame, summary; or a problem where something failed."""
+    writer, axes = asked.writer, asked.axes(False)
+    shown = {
+        item.name: {"dims": [a.name for a in axes[item.name]], "units": item.units}
+        for item in asked.surrogate.manifest.outputs
+    }
+    yield {**asked.head, **_times(asked), "fields": shown, **writer.validity(asked.forecast.validity)}
+    try:
+        for index, frame in enumerate(_counted(asked.forecast)):
+            stamp = answers.valid_times(asked.surrogate, dict(asked.inputs), np.array([frame.lead_time]), asked.batched)
+            yield {
+                "frame": index, "lead_time": frame.lead_time, **stamp,
+                **writer.fields(asked.surrogate, axes, frame.predictions, frame.bands, frame.distributions),
+                **writer.statements(frame.statements),
+            }  # fmt: skip
+        summary = asked.forecast.summary()
+    except SurrogateError as error:
+        yield {"problem": problem_document(error)}
+        return
+    yield {
+        "summary": True,
+        **writer.fields(asked.surrogate, axes, summary.predictions, summary.bands, summary.distributions),
+        **writer.statements(summary.statements), **answers.route(summary.route), **answers.provenance(asked.surrogate),
+    }  # fmt: skip
