@@ -111,7 +111,7 @@ class PhysicalModel:
     literature; `exact_boundary` counts rings of nodes that carry no error by construction; `mean_free` names inputs on whose
     mean the answer does not depend; `transforms` names the map in which a field's errors are symmetric (identity);
     `stored_residuals` names the outputs whose calibration residuals ship (None: all); `thresholds` are those whose
-    exceedance the report checks; `audits` how many bounds of each family it audits; blocks(inputs) numbers samples that
+    exceedance the report checks; `headline` the scores shown in tables of models; `audits` how many bounds of each family it audits; blocks(inputs) numbers samples that
     depend on each other; `held_out` the families reported on; skill(found, truth) scores classical answers for the first
     output beyond relative L2; comparison(inputs, truths) are the scores of statistical baselines; `notes` go on the card;
     `source` is where other processes find a model that is not in the catalogue.
@@ -147,6 +147,7 @@ class PhysicalModel:
     held_out: tuple[str, ...] = ()
     thresholds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     audits: Mapping[str, int] = field(default_factory=dict)
+    headline: tuple[str, ...] = ()
     blocks: Callable[[Arrays], np.ndarray] | None = None
     scores: Callable[[Arrays, Arrays, Arrays, Arrays], Mapping[str, float]] | None = None
     skill: Callable[[np.ndarray, np.ndarray], Mapping[str, float]] | None = None

@@ -144,7 +144,7 @@ class Surrogate:
         arrays = self.bundle.arrays(CALIBRATION_FILE) if CALIBRATION_FILE in files else {}
         facts = self.manifest.document.get("calibration") or {}
         calibrations = {
-            item.name: Calibration(item, _stored(arrays, facts[item.name]["arrays"]))
+            item.name: Calibration(item, _stored(arrays, facts[item.name]["arrays"]), facts[item.name].get("blocks"))
             for item in self.manifest.outputs
             if item.name in facts
         }
@@ -401,8 +401,10 @@ class Surrogate:
             return nothing(item.name, "band", truth, reason, question.level, lead)
         width = float((band.upper[index] - band.lower[index]).max() / 2)
         calibration = self.calibrations[item.name]
+        independent = calibration.independent
+        dependent = "" if independent == calibration.count else f" in {independent} independent blocks"
         assumptions = (
-            f"request exchangeable with {calibration.count} calibration inputs",
+            f"request exchangeable with {calibration.count} calibration inputs{dependent}",
             f"{self._claim(item, question, lead)}; value is the largest half-width",
         )
         return Statement(

@@ -6,7 +6,8 @@ m is the ensemble mean, b_m each member's own Laplace scale where the graph give
 Lakshminarayanan et al. 2017), G_w a Gaussian filter of w cells over the grid (never over lead times), g the identity
 or, for depths, the shifted square root, in which v, b and t are then taken. w and ε = floor × rms t come from the tune
 split. q is the k-th smallest calibration score, k = ⌈(n+1)·level⌉ (Vovk et al. 2005; Angelopoulos & Bates 2107.07511);
-where the field has an axis of lead times, each lead time has its own scores. The law of (g(u) − g(m))/s, pooled over
+where cases come in b blocks that depend on each other within (hours of one week), k = ⌈n·level·(b+1)/b⌉, as if each block
+were one case (Oliveira et al. 2203.15885 for what dependence costs); where the field has an axis of lead times, each lead time has its own scores. The law of (g(u) − g(m))/s, pooled over
 the grid, gives quantiles and exceedance probabilities.
 """
 
@@ -94,18 +95,19 @@ def band_scale(spread: Float[np.ndarray, "batch *grid"], scale: Scale) -> Float[
     return np.asarray((smooth + scale.floor) * interior(spread.shape[1:], scale.exact_boundary))
 
 
-def rank(count: int, level: float) -> int:
-    """k = ⌈(n+1)·level⌉ of `count` calibration scores.
+def rank(count: int, level: float, blocks: int | None = None) -> int:
+    """k = ⌈n·level·(b+1)/b⌉ of `count` calibration scores in `blocks` independent blocks, by default one each.
 
-    Raises UnsupportedLevel when the level is not in (0, 1) or needs more than `count` scores.
+    Raises UnsupportedLevel when the level is not in (0, 1) or needs more scores.
     """
+    independent = blocks or count
     if not 0.0 < level < 1.0:
         raise UnsupportedLevel("a level in (0, 1)", f"{level:g}", "0.9 is usual.")
-    k = math.ceil((count + 1) * level - 1e-9)
+    k = math.ceil(count * level * (independent + 1) / independent - 1e-9)
     if k > count:
-        largest = count / (count + 1)
+        largest = independent / (independent + 1)
         raise UnsupportedLevel(
-            f"a level up to {largest:.5f}, which {count} calibration cases support",
+            f"a level up to {largest:.5f}, which {independent} independent calibration cases support",
             f"{level:g}",
             f"A finite band at this level needs {math.ceil(level / (1 - level) - 1e-9)} cases; choose a lower level.",
         )
@@ -162,9 +164,10 @@ class Calibration:
     elsewhere the pointwise band comes from the law of the error pooled over the grid.
     """
 
-    def __init__(self, field: Field, arrays: Mapping[str, np.ndarray]) -> None:
+    def __init__(self, field: Field, arrays: Mapping[str, np.ndarray], blocks: int | None = None) -> None:
         scores = np.asarray(arrays["scores"])
         self.scores: np.ndarray = np.sort(scores.reshape(len(scores), -1), axis=0)
+        self._blocks = blocks
         leads = bool(field.axes) and field.axes[0].name == LEAD_TIME
         self._extend = (-1, *(1,) * (len(field.shape) - 1)) if leads else (1,) * len(field.shape)
         self.profile: np.ndarray | None = arrays.get("profile")
@@ -175,6 +178,14 @@ class Calibration:
     def count(self) -> int:
         """Number of calibration cases."""
         return len(self.scores)
+
+    @property
+    def independent(self) -> int:
+        """Number of calibration cases, or of blocks of them, that are independent of each other."""
+        return self._blocks or self.count
+
+    def _rank(self, level: float) -> int:
+        return rank(self.count, level, self._blocks)
 
     @property
     def stores_residuals(self) -> bool:
@@ -196,18 +207,18 @@ class Calibration:
 
         Raises UnsupportedLevel.
         """
-        return np.asarray(self.scores[rank(self.count, level) - 1]).reshape(self._extend)
+        return np.asarray(self.scores[self._rank(level) - 1]).reshape(self._extend)
 
     def pointwise(self, level: float) -> np.ndarray:
         """q(x) such that each fixed point lies in m ± q s; q of a random point where residuals are not stored.
 
         Raises UnsupportedLevel.
         """
-        k = rank(self.count, level)
+        k = self._rank(level)
         if self._stored is not None:
             return np.asarray(self._stored.pointwise[k - 1])
         size = np.sort(np.abs(self._law), axis=1)
-        place = min(size.shape[1] - 1, math.ceil(level * size.shape[1]))
+        place = min(size.shape[1] - 1, math.ceil(k / self.count * size.shape[1]))
         return np.asarray(size[:, place]).reshape(self._extend)
 
     def error_quantile(self, probability: float) -> np.ndarray:
@@ -228,7 +239,7 @@ class Calibration:
         here = float((np.abs(weights) * scale).sum())
         if here == 0.0:  # only points that are exact by construction
             return 0.0
-        return float(self.stored.ratios(weights)[rank(self.count, level) - 1]) * here
+        return float(self.stored.ratios(weights)[self._rank(level) - 1]) * here
 
 
 def _tail(law: np.ndarray, ratio: np.ndarray) -> np.ndarray:

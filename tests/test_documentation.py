@@ -25,7 +25,7 @@ def test_generated_parts_of_the_readme_are_current():
 
 
 def test_a_stale_figure_is_noticed():
-    stale = TEXT.replace("| model | version |", "| model | release |")
+    stale = TEXT.replace("| model | outputs |", "| model | answers |")
     assert stale != TEXT
     assert readme.render(stale, SHIPPED) != stale
 

@@ -139,8 +139,10 @@ def field_arrays(errors: Errors, scale: np.ndarray, stored: bool) -> Arrays:
 
 def _bands(model: PhysicalModel, recipe: Recipe, folder: Path, exported: Exported) -> tuple[Arrays, dict[str, Any]]:
     found: dict[str, dict[str, Errors]] = {}
+    blocks = None
     for split in ("tune", "calibration"):
         inputs, truths = dataset.load(folder / "data", split)
+        blocks = None if model.blocks is None else len(np.unique(model.blocks(inputs)))
         means, spreads = exported.means_and_spreads(inputs, split)
         for item in exported.outputs:
             errors = errors_of(model, item, truths[item.name], means[item.name], spreads[item.name])
@@ -156,6 +158,7 @@ def _bands(model: PhysicalModel, recipe: Recipe, folder: Path, exported: Exporte
         facts[item.name] = {
             "smoothing": chosen.smoothing, "floor": chosen.floor, "exact_boundary": chosen.exact_boundary,
             "transform": chosen.transform, "cases": split_.count, "seed": split_.seed, "arrays": f"{item.name}.",
+            "blocks": blocks,
         }  # fmt: skip
     return arrays, facts
 

@@ -100,8 +100,8 @@ def _bands(report: Report) -> str:
         shown = ", ".join(percent(v, 1) for v in c["coverage"])
         lines.append(
             f"**{name}**: {c['calibration_cases']} calibration cases; on {c['cases']} held-out cases the "
-            f"{percent(c['level'], 0)} simultaneous band covered {shown} (5–95 % of what {c['calibration_cases']} "
-            f"exchangeable cases give: {percent(low, 1)}–{percent(high, 1)}). Mean half-width "
+            f"{percent(c['level'], 0)} simultaneous band covered {shown} (5–95 % of what {c['independent']} "
+            f"exchangeable cases{_weeks(c)} give: {percent(low, 1)}–{percent(high, 1)}). Mean half-width "
             f"{number(c['mean_half_width'])}{_ratio(c)}; in the fifth of inputs with the widest bands "
             f"{percent(c['worst_fifth_coverage'], 1)} covered; pointwise band {percent(c['pointwise_coverage'], 1)}. "
             f"Spread over error: {', '.join(f'{v:.2f}' for v in c['spread_over_error'])}."
@@ -112,6 +112,10 @@ def _bands(report: Report) -> str:
 
 def _ratio(c: dict[str, Any]) -> str:
     return f" ({percent(c['width_ratio'], 0)} of the band of constant width)" if "width_ratio" in c else ""
+
+
+def _weeks(c: dict[str, Any]) -> str:
+    return "" if c["independent"] == c["calibration_cases"] else ", one for each block that depends on itself alone,"
 
 
 def _blocks(c: dict[str, Any]) -> str:

@@ -113,7 +113,7 @@ def examples_plot(model: PhysicalModel, recipe: Recipe, examples: list[dict[str,
     )
     for row, case in zip(np.atleast_2d(grid), examples, strict=True):
         (_draw_maps if flat else _draw_lines)(row, source, target, case)
-        row[0].set_ylabel(f"{case['label']} ({100 * case['error']:.2g} %)\n{row[0].get_ylabel()}")
+        row[0].set_ylabel(f"{case['label']} ({100 * case['error']:.3g} %)\n{row[0].get_ylabel()}")
     figure.suptitle(f"{model.title}: best, median and worst held-out case of {target.name}")
     return _png(figure)
 

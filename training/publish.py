@@ -43,7 +43,7 @@ def manifest_document(
             "members": recipe.members, "member_axis": True,
         },
         **facts,
-        "statements": statements_offered(model),
+        "statements": statements_offered(model), "headline": list(model.headline),
         "report": report,
         "provenance": {
             "trained": datetime.now(UTC).date().isoformat(), "code": code_revision(),

@@ -23,23 +23,27 @@ def models_table(documents: list[dict[str, Any]]) -> str:
         times = report["milliseconds"]
         rows.append([
             f"[{document['name']}]({place})", ", ".join(item["name"] for item in document["outputs"]),
-            _accuracy(report), _coverage(report), _strongest(document),
+            _accuracy(document), _coverage(report), _strongest(document),
             f"{times['full_answer']['median']:.0f} ms", f"{report['training']['seconds'] / 60:.0f} min",
         ])  # fmt: skip
     header = ["model", "outputs", "accuracy", "90 % band covers", "strongest statement", "full answer", "training"]
     return table(header, rows)
 
 
-def _accuracy(report: dict[str, Any]) -> str:
-    """The model's own headline score, or relative L2."""
-    if "comparison" in report:
-        key, scores = next(iter(report["comparison"].items()))
+def _accuracy(document: dict[str, Any]) -> str:
+    """The model's own headline scores, with the best baseline where there are any, or relative L2."""
+    report = document["report"]
+    shown = []
+    for key in document.get("headline", ()):
+        scores = report.get("comparison", {}).get(key)
+        if scores is None:
+            shown.append(f"{key}: {report['accuracy']['skill'][key]:.3f}")
+            continue
         best = min(value for label, value in scores.items() if label != "surrogate")
-        return f"{key} {scores['surrogate']:.3f} ({percent(1 - scores['surrogate'] / best, 0)} below the best baseline)"
-    skill = report["accuracy"].get("skill")
-    if skill:
-        return ", ".join(f"{key} {value:.3f}" for key, value in list(skill.items())[:2])
-    return f"relative L2 {percent(first_output(report)['relative_l2'])}"
+        shown.append(
+            f"{key}: {scores['surrogate']:.3f}, {percent(1 - scores['surrogate'] / best, 0)} below the best baseline"
+        )
+    return "; ".join(shown) or f"relative L2 {percent(first_output(report)['relative_l2'])}"
 
 
 def _coverage(report: dict[str, Any]) -> str:

@@ -175,12 +175,13 @@ def _field_coverage(
     half = (interval.upper - interval.lower) / 2
     sizes = half.reshape(len(half), -1).mean(axis=1)
     hardest = np.argsort(sizes)[-len(sizes) // 5 :]
-    count, k = len(truth), rank(calibration.count, LEVEL)
-    law = betabinom(count, k, calibration.count + 1 - k)
+    count, independent = len(truth), calibration.independent
+    k = rank(independent, LEVEL)
+    law = betabinom(count, k, independent + 1 - k)
     result = {
-        "level": LEVEL, "cases": count, "calibration_cases": calibration.count,
+        "level": LEVEL, "cases": count, "calibration_cases": calibration.count, "independent": independent,
         "covered": covered.sum(axis=0).tolist(), "coverage": covered.mean(axis=0).tolist(),
-        "beta_interval_90": list(coverage_interval(calibration.count, LEVEL)),
+        "beta_interval_90": list(coverage_interval(independent, LEVEL)),
         "beta_binomial_99": [int(law.ppf(0.005)), int(law.ppf(0.995))],
         "mean_half_width": float(sizes.mean()),
         "half_width": half.mean(axis=(0, *range(2, half.ndim))).tolist() if covered.shape[1] > 1 else None,
@@ -191,7 +192,7 @@ def _field_coverage(
         "reliability": _reliability(model, surrogate, name, prediction, truth),
     }  # fmt: skip
     if calibration.stores_residuals and covered.shape[1] == 1:
-        constant = float(np.sort(calibration.stored.largest())[k - 1])
+        constant = float(np.sort(calibration.stored.largest())[rank(calibration.count, LEVEL) - 1])
         result["width_ratio"] = float(sizes.mean() / constant)
     if model.blocks is not None:
         result["block_interval_90"] = _block_interval(covered, model.blocks(inputs)).tolist()

@@ -14,7 +14,7 @@ from models import catalog
 from models.__main__ import GOLDEN_TOLERANCE, check_golden, main
 from models.bundle import ALLOWED_OPERATORS, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, read, write
 from models.errors import BrokenBundle
-from models.repository import Repository, load_surrogate
+from models.repository import SHIPPED, Repository, load_surrogate
 from models.runtime import DeviceUnavailable, Graph, RuntimeOptions
 from models.surrogate import Surrogate
 from training.export import foreign_operators
@@ -155,13 +155,10 @@ def test_simultaneous_band_covers_fresh_cases_inside_its_beta_interval(surrogate
     inputs, truths = ({k: np.stack([p[i][k] for p in pairs]) for k in pairs[0][i]} for i in (0, 1))
     for name, prediction in predictions(surrogate, inputs).items():
         covered = _covered(surrogate, name, prediction, truths[name]).sum(axis=0)
-        count = surrogate.calibrations[name].count
+        count = surrogate.calibrations[name].independent
         k = int(np.ceil((count + 1) * level - 1e-9))
         law = betabinom(CASES, k, count + 1 - k)
-        # data of other years are exchangeable with the calibration year only so far: allow for one more interval
-        low, high = law.ppf(0.0005), law.ppf(0.9995)
-        slack = 4 if physics.blocks is not None else 0
-        assert np.all((low - slack <= covered) & (covered <= high + slack)), name
+        assert np.all((law.ppf(0.0005) <= covered) & (covered <= law.ppf(0.9995))), name
 
 
 def test_a_shrunken_band_falls_outside_its_interval(surrogate):
@@ -170,8 +167,8 @@ def test_a_shrunken_band_falls_outside_its_interval(surrogate):
     for calibration in surrogate.calibrations.values():
         half = calibration.simultaneous(level).ravel() / 2
         covered = (calibration.scores <= half).mean(axis=0)
-        k = int(np.ceil((calibration.count + 1) * level - 1e-9))
-        assert np.all(covered < beta(k, calibration.count + 1 - k).ppf(0.0005))
+        k = int(np.ceil((calibration.independent + 1) * level - 1e-9))
+        assert np.all(covered < beta(k, calibration.independent + 1 - k).ppf(0.0005))
 
 
 def test_report_meets_what_the_card_claims(surrogate):
@@ -256,6 +253,15 @@ def test_a_graph_that_is_no_graph_is_refused(copy, tmp_path):
     target = tmp_path / "again" / bundle.manifest.name / bundle.manifest.version
     write(target, document, {**bundle.files, "model.onnx": b"not a graph"})
     with pytest.raises(BrokenBundle, match="ONNX Runtime"):
+        load_surrogate(target, RuntimeOptions())
+
+
+def test_a_graph_that_wants_features_nobody_computes_is_refused(tmp_path):
+    bundle = read(max(SHIPPED.glob("flood/*")))
+    document = {k: v for k, v in bundle.manifest.document.items() if k not in ("files", "format")}
+    target = tmp_path / bundle.manifest.name / bundle.manifest.version
+    write(target, document | {"physical_model": None}, dict(bundle.files))
+    with pytest.raises(BrokenBundle, match="features of the model, got runoff, standing_depth"):
         load_surrogate(target, RuntimeOptions())
 
 

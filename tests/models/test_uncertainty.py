@@ -33,6 +33,18 @@ def test_rank_is_the_smallest_that_covers(n: int, level: float):
         assert (k - 1) / (n + 1) < level
 
 
+@given(blocks=st.integers(10, 500), size=st.integers(1, 30))
+def test_equal_blocks_of_equal_scores_count_as_one_case_each(blocks: int, size: int):
+    """Every block repeats one score: the chosen score is that of the blocks alone."""
+    scores = np.repeat(np.arange(blocks), size)
+    assert scores[rank(len(scores), 0.9, blocks) - 1] == rank(blocks, 0.9) - 1
+
+
+def test_few_blocks_support_no_high_level():
+    with pytest.raises(UnsupportedLevel, match=r"0\.98113, which 52 independent"):
+        rank(4000, 0.99, 52)
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.1, 1.5, float("nan")])
 def test_levels_outside_the_open_interval_are_refused(level):
     with pytest.raises(UnsupportedLevel):
@@ -129,7 +141,7 @@ def test_lead_times_have_scores_of_their_own(generator):
 
 def test_the_law_of_the_error_gives_quantiles_and_exceedance(generator):
     law = error_law(generator.standard_normal((1, 100_000)))
-    calibration = Calibration(_field(3, 3), {"scores": np.arange(1.0, 60.0), "law": law})
+    calibration = Calibration(_field(3, 3), {"scores": np.arange(1.0, 2000.0), "law": law})
     assert float(calibration.error_quantile(0.9).ravel()[0]) == pytest.approx(1.2816, abs=0.02)
     ratio = np.full((2, 3, 3), 1.2816)
     np.testing.assert_allclose(calibration.exceedance(ratio), 0.1, atol=0.01)

@@ -96,7 +96,7 @@ def test_depth_does_not_depend_on_the_altitude_and_the_network_serves_other_grid
 def forecaster() -> tuple[ForecastMLP, dict, dict]:
     """Temperature follows the climatology and a persistent anomaly; the rest is noise around a mean."""
     torch.manual_seed(0)
-    network = ForecastMLP(ForecastMLPSettings(members=2, width=8, dropout=0.0, penalty=1e-6))
+    network = ForecastMLP(ForecastMLPSettings(members=2, width=8, dropout=0.0, penalty=1e-6, floor=1e-4))
     count = 3000
     hours = torch.arange(count, dtype=torch.float32) * 7 + 263_000
     past, ahead = torch.arange(-24.0, 1.0), torch.arange(1.0, 25.0)

@@ -1,9 +1,11 @@
 """Site forecasts: a frozen ridge regression on lagged anomalies, corrected by a multilayer perceptron with a spread.
 
-    mean = climatology(valid time) + σ·(R z + c·N(z)),    standard deviation = σ·ρ·exp(S(z))
+    mean = climatology(valid time) + σ·(R z + c·N(W z)),    standard deviation = σ·ρ·exp(S(W z))
 
 z: anomalies of (speed, u, v, T, p) at every station over 25 h, standardised, and 14 calendar harmonics; R: ridge
-regression (ρ its residual's standard deviation); N, S: the network's heads, zero at the start; c is 1 or 0 for each
+regression (ρ its residual's standard deviation); W: principal components of z, each divided by its size (25 hours of one
+station are nearly the same number: what is left of them are the tendencies, and a network sees them only when they are as
+large); N, S: the network's heads, zero at the start; c is 1 or 0 for each
 variable and lead time, chosen on validation data, where the ridge regression alone is better. Climatology: 3 annual and
 2 diurnal harmonics and the 4 products of the first ones, by least squares. Loss: CRPS of the Gaussian law in closed form
 (Gneiting & Raftery 2007, §4.2). All of it is in the graph; times are hours since 1970, taken modulo a day and a year.
@@ -32,12 +34,16 @@ CHUNK = 8192
 
 @dataclass(frozen=True)
 class ForecastMLPSettings:
-    """Sizes; `penalty` of the ridge regression per sample, `dropout` of the hidden layers while training."""
+    """Sizes; `penalty` of the ridge regression per sample, `dropout` of the hidden layers while training.
+
+    `floor` keeps the smallest principal components small: it is added to their variances, in units of the largest.
+    """
 
     members: int
     width: int
     dropout: float
     penalty: float
+    floor: float
 
 
 def harmonics(hours: Tensor) -> Tensor:
@@ -70,6 +76,7 @@ class ForecastMLP(Network):
         for name, shape in (
             ("climatology", (HARMONICS, STATIONS * VARIABLES)), ("unit", (STATIONS * VARIABLES,)),
             ("ridge", (FEATURES, OUTPUTS)), ("residual", (OUTPUTS,)), ("corrected", (OUTPUTS,)),
+            ("whitening", (FEATURES, FEATURES)),
         ):  # fmt: skip
             self.register_buffer(name, torch.ones(shape))
 
@@ -102,6 +109,8 @@ class ForecastMLP(Network):
             product += z.T @ y
         penalty = self.settings.penalty * count * torch.eye(FEATURES, dtype=torch.float64)
         self.ridge.copy_(torch.linalg.solve(square + penalty, product))
+        variances, components = torch.linalg.eigh(square / count)
+        self.whitening.copy_(components / (variances + self.settings.floor * variances[-1]).sqrt())
         total = torch.zeros(OUTPUTS)
         for first in range(0, count, CHUNK):
             z, y = self._pairs(inputs, outputs, slice(first, first + CHUNK))
@@ -136,9 +145,9 @@ class ForecastMLP(Network):
         normal, units = self._normal(time)
         return (torch.stack([outputs[name] for name in names], 1).flatten(1) - normal) / units
 
-    def heads(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """(batch, member or 1, feature) → N and S, (batch, member, 288) each."""
-        columns = features.permute(1, 2, 0)[None]  # samples side by side: one matrix product per member and layer
+    def heads(self, white: Tensor) -> tuple[Tensor, Tensor]:
+        """W z (batch, member or 1, 514) → N and S, (batch, member, 288) each."""
+        columns = white.permute(1, 2, 0)[None]  # samples side by side: one matrix product per member and layer
         hidden = self.dropout(nn.functional.gelu(self.lift(columns)))
         hidden = self.dropout(nn.functional.gelu(self.hidden(hidden)))
         found = self.project(hidden)[0].permute(2, 0, 1)
@@ -146,40 +155,40 @@ class ForecastMLP(Network):
 
     @torch.no_grad()
     def prepare(self, inputs: Fields, outputs: Fields) -> Prepared:
-        """z, R z and the standardised targets."""
+        """W z, R z and the standardised targets."""
         pairs = [
             self._pairs(inputs, outputs, slice(first, first + CHUNK))
             for first in range(0, len(inputs["reference_time"]), CHUNK)
         ]
         features, targets = (torch.cat(part) for part in zip(*pairs, strict=True))
-        return features, features @ self.ridge, targets
+        return features @ self.whitening, features @ self.ridge, targets
 
     def loss(self, *batch: Tensor) -> Tensor:
         """CRPS in units of the ridge regression's residual."""
-        features, ridge, truth = (t.transpose(0, 1) for t in batch)
-        correction, spread = (t.float() for t in self.heads(features))
+        white, ridge, truth = (t.transpose(0, 1) for t in batch)
+        correction, spread = (t.float() for t in self.heads(white))
         mean, deviation = ridge + self.residual * correction, self.residual * torch.exp(spread)
         return (gaussian_crps(mean, deviation, truth) / self.residual).mean((0, 2))
 
     def errors(self, *prepared: Tensor) -> tuple[Tensor, Tensor]:
         """CRPS of the members, and of the Gaussian law with the ensemble's mean and variance."""
-        features, ridge, truth = prepared
-        mean, deviation = self._law(features, ridge)
+        white, ridge, truth = prepared
+        mean, deviation = self._law(white, ridge)
         members = gaussian_crps(mean, deviation, truth[:, None]) / self.residual
         total = (deviation.square().mean(1) + mean.var(1)).sqrt()
         return members.mean((1, 2)), (gaussian_crps(mean.mean(1), total, truth) / self.residual).mean(1)
 
-    def _law(self, features: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
-        correction, spread = self.heads(features[:, None])
+    def _law(self, white: Tensor, ridge: Tensor) -> tuple[Tensor, Tensor]:
+        correction, spread = self.heads(white[:, None])
         mean = ridge[:, None] + self.corrected * self.residual * correction
         return mean, self.residual * torch.exp(spread)
 
     def finish(self, *prepared: Tensor) -> None:
         """Leave the ridge regression alone where its mean is better on validation data, by variable and lead time."""
-        features, ridge, truth = prepared
+        white, ridge, truth = prepared
         self.eval()
         self.corrected.fill_(1.0)
-        mean, _ = self._law(features, ridge)
+        mean, _ = self._law(white, ridge)
         grid = (len(TARGETS), LEADS, STATIONS)
         own, other = ((m - truth).square().mean(0).reshape(grid).sum(2) for m in (mean.mean(1), ridge))
         self.corrected.copy_((own < other).float()[..., None].expand(grid).flatten())
@@ -193,7 +202,7 @@ class ForecastMLP(Network):
             "surface_pressure": pressure, "reference_time": time,
         }  # fmt: skip
         features = self.features(fields)
-        mean, deviation = self._law(features, features @ self.ridge)
+        mean, deviation = self._law(features @ self.whitening, features @ self.ridge)
         normal, units = self._normal(time)
         shape = (len(TARGETS), LEADS, STATIONS)
         mean = (normal[:, None] + units * mean).unflatten(2, shape)

@@ -230,6 +230,7 @@ FAMILIES = {
     "flat": Family(partial(synthetic_bed, ramp=(0.0, 0.0), deviation=(1.0, 1.0))),
     "heavy_rain": Family(rain=(100.0, 100.0)),
     "rough": Family(roughness=(0.12, 0.2)),
+    "examples": Family(western_bed, rain=(40.0, 75.0)),  # storms on real terrain, within the training law
 }
 
 

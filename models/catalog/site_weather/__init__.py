@@ -39,5 +39,6 @@ physical_model = PhysicalModel(
     blocks=sampler.week,
     scores=scores.scores,
     comparison=scores.comparison,
+    headline=scores.HEADLINE,
     notes=NOTES,
 )

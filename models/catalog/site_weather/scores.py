@@ -8,6 +8,7 @@ from models.numerics.scores import gaussian_crps
 from models.physical_model import Arrays
 
 LEADS = (1, 3, 6, 12, 24)
+HEADLINE = ("CRPS wind_speed 6 h, m/s", "CRPS air_temperature 6 h, K", "CRPS surface_pressure 6 h, hPa")
 UNITS = {"wind_speed": "m/s", "air_temperature": "K", "surface_pressure": "hPa"}
 
 
