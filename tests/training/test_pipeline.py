@@ -14,7 +14,7 @@ import torch
 from models import catalog
 from models.repository import SHIPPED, load_surrogate
 from models.runtime import RuntimeOptions
-from training import dataset, losses, muon
+from training import dataset, fit, losses, muon
 from training.architectures.fourier import PeriodicConvolution, SpectralConvolution
 from training.architectures.preconditioned_fno import PreconditionedFNO
 from training.architectures.symmetry import turn_square
@@ -66,6 +66,17 @@ def test_report_records_parity_and_derivative_checks(tiny_builds, model_name):
     for name in ("forward_parity", "vjp_parity", "jvp_parity", "adjoint_identity", "forward_equal_in_vjp"):
         assert checks[name] <= PARITY, name
     assert checks["finite_difference"] <= 1e-4  # float32 graph against float64 differences
+
+
+@pytest.mark.slow
+def test_the_logged_validation_error_is_that_of_the_checkpoint(tiny_builds, model_name):
+    """Constants taken from the training samples are in place before the validation samples are prepared."""
+    model, folder = catalog.load(model_name), tiny_builds(model_name)
+    run = fit.Run(model, model.recipes["tiny"], fit.Place(torch.device("cpu"), 0, 1))
+    run.restore(folder / fit.CHECKPOINT)
+    found = fit.evaluate(run, run.prepare(*dataset.load(folder / "data", "validation")))
+    log = [json.loads(line) for line in (folder / "fit.jsonl").read_text().splitlines()]
+    assert found["ensemble"] == pytest.approx(log[-1]["ensemble"], rel=1e-5)
 
 
 @pytest.fixture
