@@ -53,7 +53,7 @@ def test_settings_table_is_current():
 
 def test_every_route_is_mentioned_in_the_readme_or_the_api_page(client):
     paths = client.get("/openapi.json").json()["paths"]
-    for route in ("predict", "explain", "jvp", "vjp", "card", "example", "/healthz", "/readyz", "/metrics"):
+    for route in ("predict", "forecast", "explain", "jvp", "vjp", "card", "example", "/healthz", "/readyz", "/metrics"):
         assert any(route in path for path in paths), route
 
 

@@ -80,7 +80,7 @@ def _held_out(report: Report) -> str:
     rows = [
         [
             family, str(e["cases"]), percent(e["relative_l2"]), percent(e["worst"]),
-            *(number(e["scores"][key]) for key in keys), percent(e["band_covers"], 0),
+            *(number(e.get("scores", {}).get(key)) for key in keys), percent(e["band_covers"], 0),
             percent(e["called_out_of_domain"], 0),
         ]
         for family, e in report["held_out"].items()

@@ -52,7 +52,7 @@ def _report(model: PhysicalModel, recipe: Recipe, folder: Path, options: argpars
     from training import publish, report
 
     candidate = publish.publish(model, recipe, folder, folder / "candidate", options.version, False)
-    share = 1.0 if options.preset == "full" else 0.01
+    share = 0.01 if options.preset == "tiny" else 1.0
     found = report.report(model, recipe, folder, candidate, share, options.scheduler, options.only)
     shown = {key: value for key, value in found.items() if key not in ("examples", "training")}
     print(json.dumps(shown, indent=1, ensure_ascii=False))
