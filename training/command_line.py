@@ -17,7 +17,7 @@ def _sample(model: PhysicalModel, recipe: Recipe, folder: Path, options: argpars
     # recipes of one model on one grid train on the same samples
     shared = folder.parent / f"data-{recipe.points}"
     link = folder / "data"
-    if not link.exists():
+    if not link.is_symlink():
         link.symlink_to(Path("..") / shared.name, target_is_directory=True)
     started = time.perf_counter()
     dataset.sample(model, recipe, shared, options.scheduler)

@@ -29,6 +29,7 @@ STORE = "samples.zarr"
 UNLABELLED = "unlabelled"
 DONE = "done"
 CHUNK_BYTES = 8 * 2**20  # large enough to read at the disk's speed, small enough to hold many
+SAME = 1e-4  # relative: round-off of other processors
 MOST_SAMPLES = 50  # of cheap small samples: what a killed worker loses
 # lossless; smooth float32 fields shrink by a third, binary media eightyfold, read back at about 600 MB/s a core
 COMPRESSORS = (BloscCodec(cname="zstd", clevel=3, shuffle="shuffle"), Crc32cCodec())
@@ -57,11 +58,14 @@ def sample(model: PhysicalModel, recipe: Recipe, folder: Path, scheduler: str | 
     """Make every missing block over the cores, or over a cluster when a scheduler's address is given.
 
     Workers of a cluster write into the folder themselves: it must lie on a file system they share.
+    Raises ValueError when the samples there are another recipe's, or another version's of the sampler or the reference.
     """
     _check_disjoint(model, recipe)
     store = folder.resolve() / STORE
     _prepare(store, model, recipe)
     missing = {name: _missing(store / name) for name in _streams(recipe)}
+    begun = [name for name, split in _streams(recipe).items() if split.count and 0 not in missing[name]]
+    _check_current(store, model, recipe, begun)
     total = sum(len(numbers) for numbers in missing.values())
     if not total:
         return
@@ -70,6 +74,23 @@ def sample(model: PhysicalModel, recipe: Recipe, folder: Path, scheduler: str | 
         pass
     for remnant in store.rglob("*.partial"):  # of writers that were killed
         remnant.unlink(missing_ok=True)
+
+
+def _check_current(store: Path, model: PhysicalModel, recipe: Recipe, splits: Iterable[str]) -> None:
+    """The first sample of each split is made again: sampler and reference may have changed since it was written."""
+    for name in splits:
+        split = _streams(recipe)[name]
+        block = Block(
+            str(store), model.name, recipe.points, name, split.seed, split.family or model.training_family, 0
+        )
+        group = zarr.open_group(store, path=name, mode="r", use_consolidated=False)
+        for field, value in _named_values(model, block, 0).items():
+            stored = np.asarray(group[field][0], dtype=np.float64)  # type: ignore[index]
+            if np.linalg.norm(stored - value) > SAME * np.linalg.norm(value):
+                raise ValueError(
+                    f"Expected samples of the present sampler and reference, got others: {field} of the first sample of "
+                    f"'{name}' differs. Remove {store}."
+                )
 
 
 def make_block(block: Block) -> None:

@@ -201,6 +201,15 @@ def test_sampling_again_computes_nothing(darcy, recipe, copied, monkeypatch):
     dataset.sample(darcy, recipe, copied, None)
 
 
+def test_samples_of_another_reference_are_refused(darcy, recipe, copied):
+    def otherwise(*given):
+        inputs, outputs = darcy.pair(*given)
+        return inputs, {name: 1.01 * values for name, values in outputs.items()}
+
+    with pytest.raises(ValueError, match=r"output\.pressure of the first sample of 'train' differs"):
+        dataset.sample(replace(darcy, pair=otherwise), recipe, copied, None)
+
+
 @pytest.mark.parametrize("lost", ["done/c.4", "input.permeability/c.4.0.0"])
 def test_sampling_again_computes_only_what_is_missing(darcy, recipe, sampled, copied, at_once, lost):
     at_once(darcy)

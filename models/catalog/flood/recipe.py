@@ -31,7 +31,7 @@ FULL = Recipe(
         "scale_weight": 0.02,
     },
     members=3,
-    epochs=14,
+    epochs=16,
     batch=8,
     window=6000,
 )
