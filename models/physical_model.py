@@ -99,8 +99,8 @@ class PhysicalModel:
 
     draw(seed, index, points, family) gives inputs, pair inputs and truth. Where lead times are an input of the graph
     (`lead_times.input`), neither has that input and every truth has a leading axis of `lead_times.values`.
-    statements(inputs, outputs) are those of the mathematics; with lead times as input, both carry ascending times from
-    zero, those of `bound_times(requested)`, and each statement names its lead time.
+    statements(inputs, outputs) are those of the mathematics; with lead times as input, both carry ascending times, those
+    of `bound_times(requested)`, and each statement names its lead time.
     `bounds` lists their norms and kinds. scores(inputs, means, deviations, truths) are the model's own accuracy figures of a whole split (batch axis first).
 
     Only some physics can give the rest, None elsewhere: `features` are computed before the graph runs; solve(inputs) is the fallback on the served grid;
