@@ -80,9 +80,7 @@ def _check_current(store: Path, model: PhysicalModel, recipe: Recipe, splits: It
     """The first sample of each split is made again: sampler and reference may have changed since it was written."""
     for name in splits:
         split = _streams(recipe)[name]
-        block = Block(
-            str(store), model.name, recipe.points, name, split.seed, split.family or model.training_family, 0
-        )
+        block = Block(str(store), model.name, recipe.points, name, split.seed, split.family or model.training_family, 0)
         group = zarr.open_group(store, path=name, mode="r", use_consolidated=False)
         for field, value in _named_values(model, block, 0).items():
             stored = np.asarray(group[field][0], dtype=np.float64)  # type: ignore[index]
