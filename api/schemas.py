@@ -255,13 +255,10 @@ def array_schema(field: DataField) -> dict[str, Any]:
 
 
 def compact(values: np.ndarray) -> dict[str, Any]:
-    """A base64 array in the smallest type that holds the values exactly."""
-    for kind in ("uint8", "float32"):
-        narrow = values.astype(kind)
-        if np.array_equal(narrow, values):
-            buffer = base64.b64encode(narrow.tobytes()).decode("ascii")
-            return {"shape": list(values.shape), "dtype": kind, "data": {"buffer": buffer, "encoding": "base64"}}
-    return {"shape": [], "dtype": "float32", "data": {"buffer": "", "encoding": "base64"}}
+    """A base64 array in the smallest type that holds the values exactly, float64 otherwise."""
+    kind = next((k for k in ("uint8", "float32") if np.array_equal(values.astype(k), values)), "float64")
+    buffer = base64.b64encode(values.astype(kind).tobytes()).decode("ascii")
+    return {"shape": list(values.shape), "dtype": kind, "data": {"buffer": buffer, "encoding": "base64"}}
 
 
 def inputs_schema(fields: tuple[DataField, ...]) -> dict[str, Any]:

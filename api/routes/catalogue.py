@@ -102,7 +102,7 @@ def body(surrogate: Surrogate, seed: int, encoding: json.Encoding, call: str = "
     clock = lead.input if lead is not None and call == "forecast" else None
     values = draw(surrogate, seed)
     return {
-        item.name: compact(values[item.name])
+        item.name: compact(values[item.name].astype(np.float32))  # as the graph reads it
         if encoding == "base64" and item.shape
         else json.encode_input(item, values[item.name], "json")
         for item in surrogate.manifest.inputs
