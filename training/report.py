@@ -147,10 +147,7 @@ def derivatives(model: PhysicalModel, surrogate: Surrogate, recipe: Recipe, fold
     left = sum(float(np.vdot(c, derivative[n])) for n, c in cotangent.items())
     right = sum(float(np.vdot(gradient[n], t)) for n, t in tangent.items())
     network.double()
-    ends = [{n: p.astype(np.float64) + s * STEP * tangent[n] for n, p in point.items()} for s in (1, -1)]
-    with torch.no_grad():
-        ahead, behind = (members(*_tensors(model.completed(end))) for end in ends)
-    difference = [((a - b) / (2 * STEP)).numpy() for a, b in zip(ahead, behind, strict=True)]
+    difference = _central_differences(lambda fields: members(*_tensors(model.completed(fields))), point, tangent)
     size = np.sqrt(sum(float(np.square(c).sum()) for c in cotangent.values()))
     length = np.sqrt(sum(float(np.square(d).sum()) for d in derivative.values()))
     kept = [name for name in point if name not in fixed]
@@ -162,6 +159,24 @@ def derivatives(model: PhysicalModel, surrogate: Surrogate, recipe: Recipe, fold
         "adjoint_identity": abs(left - right) / float(size * length),
         "finite_difference": _distance(derivative.values(), difference),
     }  # fmt: skip
+
+
+def _central_differences(
+    function: Callable[[Arrays], tuple[torch.Tensor, ...]], point: Arrays, tangent: Arrays
+) -> list[np.ndarray]:
+    """Directional derivatives in float64: (D(10 s) 10 − D(s)) / 9 of central differences D with steps s.
+
+    A jump exactly at the point adds J/(2s) to D(s) and cancels: of many float32 elevations some are equal, and water
+    then flows either way.
+    """
+
+    def difference(step: float) -> list[np.ndarray]:
+        ends = [{n: p.astype(np.float64) + s * step * tangent[n] for n, p in point.items()} for s in (1, -1)]
+        with torch.no_grad():
+            ahead, behind = (function(end) for end in ends)
+        return [((a - b) / (2 * step)).numpy() for a, b in zip(ahead, behind, strict=True)]
+
+    return [(10 * wide - narrow) / 9 for wide, narrow in zip(difference(10 * STEP), difference(STEP), strict=True)]
 
 
 def _tensors(arrays: Arrays) -> tuple[torch.Tensor, ...]:
