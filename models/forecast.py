@@ -113,6 +113,7 @@ class Forecast:
         self.validity: tuple[Validity, ...] = tuple(surrogate.assess(self._sample(i), ()) for i in range(self.count))
         self._clock.mark("validity")
         self._whole: Mapping[str, Prediction] = {}
+        self._drawn: list[Arrays] = []
 
     def _sample(self, index: int) -> Arrays:
         return {name: values[index] for name, values in self._inputs.items()}
@@ -132,6 +133,8 @@ class Forecast:
             times = self.lead_times[first : first + TOGETHER]
             predictions = self._run_at(self._known.input, times)
             self._clock.mark("surrogate")
+            if self._has_trajectory_bound:
+                self._drawn += [{name: p[i].mean for name, p in predictions.items()} for i in range(len(times))]
             for index, time in enumerate(times):
                 yield self._frame(float(time), {name: p[index] for name, p in predictions.items()}, None)
 
@@ -176,13 +179,19 @@ class Forecast:
         )
         return Summary(rest, bands, laws, statements, _totals(self._clock.route))
 
+    @property
+    def _has_trajectory_bound(self) -> bool:
+        physics = self.surrogate.physics
+        timed = self._known.input is not None and physics is not None and physics.bound_times is not None
+        return timed and self.question.bounds
+
     def _certain(self, index: int) -> tuple[Statement, ...]:
         sample = self._sample(index)
-        physics = self.surrogate.physics
-        if self._known.input is None or physics is None or physics.bound_times is None:
-            outputs = {name: p.mean[index] for name, p in self._whole.items()}
-            return self.surrogate.certain(sample, outputs, self.question)
-        return self.surrogate.trajectory_statements(sample, self.lead_times) if self.question.bounds else ()
+        if self._has_trajectory_bound:
+            means = {name: np.stack([frame[name][index] for frame in self._drawn]) for name in self._drawn[0]}
+            return self.surrogate.trajectory_statements(sample, self.lead_times, means)
+        outputs = {name: p.mean[index] for name, p in self._whole.items()}
+        return self.surrogate.certain(sample, outputs, self.question)
 
 
 def _has_lead(item: Field) -> bool:

@@ -6,7 +6,9 @@ import pytest
 from models.errors import NotOffered, OutOfRange, TooLarge, UnknownOption
 from models.fields import LeadTimes
 from models.forecast import DEFAULT_FRAMES, TOGETHER, Forecast, choose_lead_times
-from models.surrogate import Question
+from models.repository import SHIPPED, load_surrogate
+from models.runtime import RuntimeOptions
+from models.surrogate import Question, Surrogate
 from tests.small_surrogates import (
     forecast_of,
     station_inputs,
@@ -112,3 +114,19 @@ def test_out_of_domain_forecasts_claim_no_band_at_any_lead_time():
 def test_a_steady_model_offers_no_forecast(darcy):
     with pytest.raises(NotOffered, match="steady"):
         Forecast(darcy, {"permeability": np.ones((1, 85, 85))}, np.array([1.0]), Question())
+
+
+def test_the_bound_of_a_trajectory_uses_the_frames_already_computed(monkeypatch, generator):
+    surrogate = load_surrogate(max(SHIPPED.glob("burgers/*")), RuntimeOptions())
+    drawn = surrogate.physics.draw(77, 0, int(surrogate.manifest.document["points"]), surrogate.physics.training_family)
+    inputs = {name: np.asarray(values)[None] for name, values in drawn.items()}
+    times = np.sort(generator.uniform(0.05, 1.0, 5))
+    fresh = surrogate.trajectory_statements({n: v[0] for n, v in inputs.items()}, times)
+    monkeypatch.setattr(Surrogate, "means", lambda *_: pytest.fail("frames were computed a second time"))
+    forecast = Forecast(surrogate, inputs, times, Question())
+    frames = list(forecast.frames())
+    found = [s for s in forecast.summary().statements[0] if s.kind == "guaranteed"]
+    assert len(frames) == 5 and len(found) == len([s for s in fresh if s.kind == "guaranteed"]) > 0
+    for ours, theirs in zip(found, fresh, strict=False):
+        assert (ours.norm, ours.lead_time) == (theirs.norm, theirs.lead_time)
+        assert ours.value == pytest.approx(theirs.value, rel=1e-4)  # float32 answers of batches of other sizes
