@@ -15,7 +15,13 @@ SurrogateError
 ├── UnknownModel
 ├── UnknownVersion
 ├── NotOffered                  the model has no such explanation, solver or bound
-└── BrokenBundle                files that are not what their manifest says
+├── BrokenBundle                files that are not what their manifest says
+├── NotEnabled                  something the operator has not switched on
+├── Unavailable                 not now: `retry_after` says when to come back
+│   └── Overloaded              as much is waiting as may wait
+└── Ended                       work that nobody waits for any more
+    ├── DeadlinePassed
+    └── Abandoned               the client has gone away
 
 Each carries `field` (public name, or None), `expected`, `got` and `remedy`.
 """
@@ -133,3 +139,40 @@ class BrokenBundle(SurrogateError):
 
     def __init__(self, file: str, expected: str, got: str) -> None:
         super().__init__(f"{file}: {expected}", got, "Restore the bundle from its source; it was not loaded.", file)
+
+
+class NotEnabled(SurrogateError):
+    """Something the operator has not switched on."""
+
+    def __init__(self, what: str, setting: str) -> None:
+        super().__init__(f"a service with {setting} set", what, f"Ask the operator; {setting} allows it.")
+
+
+class Unavailable(SurrogateError):
+    """Not now; `retry_after` seconds from now it is worth trying again."""
+
+    def __init__(self, expected: str, got: str, retry_after: float) -> None:
+        self.retry_after = retry_after
+        super().__init__(expected, got, f"Try again in {retry_after:.0f} s.")
+
+
+class Overloaded(Unavailable):
+    """As many requests, or bytes, wait for a model as may wait."""
+
+
+class Ended(SurrogateError):
+    """Work that nobody waits for any more."""
+
+
+class DeadlinePassed(Ended):
+    """The request's own deadline, or the service's, has passed."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(f"an answer within {seconds:g} s", "none", "Allow more time, or ask for less at once.")
+
+
+class Abandoned(Ended):
+    """The client has gone away."""
+
+    def __init__(self) -> None:
+        super().__init__("a client that waits for its answer", "a closed connection", "Keep the connection open.")

@@ -7,7 +7,7 @@ from pathlib import Path
 from models import catalog
 from models.bundle import MANIFEST_FILE, read
 from models.errors import BrokenBundle, UnknownModel, UnknownVersion
-from models.runtime import RuntimeOptions
+from models.runtime import RuntimeOptions, Scheduler
 from models.surrogate import Surrogate
 
 SHIPPED = Path(__file__).parent / "zoo"
@@ -24,7 +24,7 @@ def _version_key(version: str) -> tuple[int, str]:
     return (int(version), "") if version.isdigit() else (-1, version)
 
 
-def load_surrogate(folder: Path, options: RuntimeOptions) -> Surrogate:
+def load_surrogate(folder: Path, options: RuntimeOptions, scheduler: Scheduler | None = None) -> Surrogate:
     """Verify and load one bundle; its physical model joins when the catalogue has one.
 
     Raises BrokenBundle.
@@ -33,7 +33,8 @@ def load_surrogate(folder: Path, options: RuntimeOptions) -> Surrogate:
     if (bundle.manifest.name, bundle.manifest.version) != (folder.parent.name, folder.name):
         raise BrokenBundle(MANIFEST_FILE, f"name and version {folder.parent.name}/{folder.name}", "others")
     physics = bundle.manifest.physical_model
-    return Surrogate(bundle, catalog.load(physics) if physics in catalog.names() else None, options)
+    entry = catalog.load(physics) if physics in catalog.names() else None
+    return Surrogate(bundle, entry, options, scheduler=scheduler)
 
 
 class Repository:

@@ -1,11 +1,12 @@
-"""ONNX Runtime sessions: devices, threads, verified bytes. The only importer of onnxruntime."""
+"""ONNX Runtime sessions: devices, threads, verified bytes, stoppable runs. The only importer of onnxruntime."""
 
+import contextlib
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import onnxruntime
@@ -14,6 +15,11 @@ from models.bundle import WEIGHTS_FILE, Bundle
 from models.errors import BrokenBundle
 
 Device = Literal["cpu", "cuda"]
+PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
+KINDS = {
+    "tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(int64)": np.int64, "tensor(int32)": np.int32,
+    "tensor(bool)": np.bool_, "tensor(uint8)": np.uint8,
+}  # fmt: skip
 
 
 class DeviceUnavailable(RuntimeError):
@@ -22,49 +28,220 @@ class DeviceUnavailable(RuntimeError):
 
 @dataclass(frozen=True)
 class RuntimeOptions:
-    """Where graphs run; `threads` 0 means the cores this process may use."""
+    """Where graphs run.
+
+    `threads` 0 means the cores this process may use. `fall_back` allows the CPU where a GPU was asked for and none is
+    there. `bind` runs with outputs allocated beforehand, always so on a GPU. `cuda_graphs` replays recorded launches,
+    for which every run has the batch size that was found best.
+    """
 
     device: Device = "cpu"
     threads: int = 0
+    fall_back: bool = False
+    bind: bool = False
+    cuda_graphs: bool = False
 
 
 def available_cores() -> int:
-    """Cores from the affinity mask and the control group's quota, whichever is smaller."""
+    """Cores from the affinity mask and the control group's quota (version 2 or 1), whichever is smaller."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+    return max(1, min(cores, _quota(Path("/sys/fs/cgroup")) or cores))
+
+
+def _quota(root: Path) -> int | None:
+    """Whole cores of the control group's quota; None without one."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = (root / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else max(1, int(quota) // int(period))
+    with contextlib.suppress(OSError, ValueError):
+        quota = (root / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii")
+        period = (root / "cpu/cpu.cfs_period_us").read_text(encoding="ascii")
+        return None if int(quota) < 0 else max(1, int(quota) // int(period))
+    return None
+
+
+class Stop:
+    """Ends one run from another thread, where ONNX Runtime gets to look: between two operators."""
+
+    def __init__(self) -> None:
+        self.options = onnxruntime.RunOptions()
+
+    def now(self) -> None:
+        """End the run."""
+        self.options.terminate = True
+
+
+class Scheduler(Protocol):
+    """Runs graphs for many callers; `models.batching` has one."""
+
+    def run(self, graph: "Graph", feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+        """The outputs of one graph for one caller's batch."""
+        ...
+
+
+def _settings(bundle: Bundle, options: RuntimeOptions) -> onnxruntime.SessionOptions:
+    settings = onnxruntime.SessionOptions()
+    settings.intra_op_num_threads = options.threads or available_cores()
+    settings.inter_op_num_threads = 1
+    settings.log_severity_level = 3
+    settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if options.device == "cuda" and not options.fall_back:
+        settings.add_session_config_entry("session.disable_cpu_ep_fallback", "1")
+    weights = bundle.files.get(WEIGHTS_FILE)
+    if weights is not None:
+        settings.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
+    return settings
+
+
+def providers(options: RuntimeOptions) -> list[Any]:
+    """Execution providers with their options, in order of preference."""
+    if options.device == "cpu":
+        return [PROVIDERS["cpu"]]
+    cuda = {
+        "use_tf32": "0",
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",
+        "enable_cuda_graph": "1" if options.cuda_graphs else "0",
+    }
+    return [(PROVIDERS["cuda"], cuda), *([PROVIDERS["cpu"]] if options.fall_back else [])]
+
+
+def _open(bundle: Bundle, file: str, options: RuntimeOptions) -> onnxruntime.InferenceSession:
+    """A session on the device asked for.
+
+    Raises BrokenBundle, DeviceUnavailable.
+    """
+    if options.device == "cuda":
+        onnxruntime.preload_dlls()
     try:
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
-    except (OSError, ValueError):
-        return cores
-    return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
+        session = onnxruntime.InferenceSession(
+            bundle.files[file], _settings(bundle, options), providers=providers(options)
+        )
+    except Exception as error:  # ONNX Runtime raises a dozen unrelated classes for a bad file
+        raise BrokenBundle(file, "a graph that ONNX Runtime can load", str(error)[:200]) from error
+    got = session.get_providers()[0]
+    if got != PROVIDERS[options.device] and not options.fall_back:
+        raise DeviceUnavailable(
+            f"Expected {PROVIDERS[options.device]}, got {got}. Set the device to cpu, or allow falling back to it."
+        )
+    return session
+
+
+class _Buffers:
+    """Inputs and outputs of one batch size that keep their addresses on the device, as replayed launches need."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, device: str, blank: Mapping[str, np.ndarray]) -> None:
+        self._session, self._binding, self._size = session, session.io_binding(), len(next(iter(blank.values())))
+        self._inputs = {
+            name: onnxruntime.OrtValue.ortvalue_from_numpy(values, device, 0) for name, values in blank.items()
+        }
+        self._held = {name: values.copy() for name, values in blank.items()}
+        self._outputs = []
+        for name, value in self._inputs.items():
+            self._binding.bind_ortvalue_input(name, value)
+        for item in session.get_outputs():
+            shape = list(_sizes(item.shape, self._size))
+            value = onnxruntime.OrtValue.ortvalue_from_shape_and_type(shape, KINDS[item.type], device, 0)
+            self._outputs.append(value)
+            self._binding.bind_ortvalue_output(item.name, value)
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], count: int, options: onnxruntime.RunOptions
+    ) -> list[np.ndarray]:
+        """The first `count` rows of every output."""
+        for name, values in feeds.items():
+            self._held[name][:count] = values
+            self._inputs[name].update_inplace(self._held[name])
+        options.add_run_config_entry("gpu_graph_id", str(self._size))
+        self._session.run_with_iobinding(self._binding, options)
+        return [value.numpy()[:count].copy() for value in self._outputs]
 
 
 class Graph:
-    """One ONNX graph, ready to run; `run` may be called from several threads."""
+    """One ONNX graph, ready to run; `run` may be called from several threads.
 
-    def __init__(self, bundle: Bundle, file: str, options: RuntimeOptions) -> None:
-        settings = onnxruntime.SessionOptions()
-        settings.intra_op_num_threads = options.threads or available_cores()
-        settings.inter_op_num_threads = 1
-        settings.log_severity_level = 3
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        weights = bundle.files.get(WEIGHTS_FILE)
-        if weights is not None:
-            settings.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
-        provider = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}[options.device]
-        if options.device == "cuda":
-            onnxruntime.preload_dlls()
-        try:
-            self._session = onnxruntime.InferenceSession(bundle.files[file], settings, providers=[provider])
-        except Exception as error:  # ONNX Runtime raises a dozen unrelated classes for a bad file
-            raise BrokenBundle(file, "a graph that ONNX Runtime can load", str(error)[:200]) from error
-        if self._session.get_providers()[0] != provider:
-            raise DeviceUnavailable(f"Expected {provider}, got {self._session.get_providers()}. Set device to cpu.")
+    `owner` is name/version of the model; `batch` is the number of samples that run fastest at once, None where the graph
+    takes any number, as long as nothing was measured.
+    """
+
+    def __init__(
+        self, bundle: Bundle, file: str, options: RuntimeOptions, scheduler: Scheduler | None = None
+    ) -> None:
+        self._session = _open(bundle, file, options)
+        found = bundle.manifest.document
+        self.owner, self.file = f"{found.get('name', '')}/{found.get('version', '')}", file
+        self.device = {name: kind for kind, name in PROVIDERS.items()}[self._session.get_providers()[0]]
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self.outputs = tuple(item.name for item in self._session.get_outputs())
-        self._busy = threading.Lock()
+        self._options, self._scheduler, self._busy = options, scheduler, threading.Lock()
+        self.batch: int | None = None
+        self._buffers: dict[int, _Buffers] = {}
+        self._busy_buffers = threading.Lock()
+
+    @property
+    def is_bound(self) -> bool:
+        """Whether runs write into outputs allocated beforehand."""
+        return self._options.bind or self.device == "cuda"
 
     def run(self, feeds: Mapping[str, np.ndarray]) -> list[np.ndarray]:
-        """Run once. One run at a time: the session's own threads already use every core."""
+        """Run once, by the scheduler where there is one.
+
+        Alone, one run at a time: the session's own threads already use every core.
+        """
+        if self._scheduler is not None:
+            return self._scheduler.run(self, feeds)
         with self._busy:
-            results: list[np.ndarray] = self._session.run(list(self.outputs), dict(feeds))
+            return self.execute(feeds)
+
+    def execute(self, feeds: Mapping[str, np.ndarray], stop: Stop | None = None) -> list[np.ndarray]:
+        """Run here and now; raises what ONNX Runtime raises, also when it was stopped."""
+        options = None if stop is None else stop.options
+        if self._options.cuda_graphs:
+            return self._run_recorded(feeds, options)
+        if self.is_bound:
+            return self._run_bound(feeds, options)
+        results: list[np.ndarray] = self._session.run(self.outputs, feeds, options)
         return results
+
+    def _run_bound(self, feeds: Mapping[str, np.ndarray], options: onnxruntime.RunOptions | None) -> list[np.ndarray]:
+        """Inputs and outputs bound: ONNX Runtime allocates nothing on the way and copies each array once."""
+        count = len(next(iter(feeds.values())))
+        shapes = [[count, *item.shape[1:]] for item in self._session.get_outputs()]
+        if any(not isinstance(size, int) for shape in shapes for size in shape):
+            return self._session.run(self.outputs, feeds, options)  # type: ignore[no-any-return]
+        binding = self._session.io_binding()
+        for name, values in feeds.items():
+            binding.bind_cpu_input(name, np.ascontiguousarray(values))
+        kinds = [KINDS[item.type] for item in self._session.get_outputs()]
+        results = [np.empty(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
+        for name, values in zip(self.outputs, results, strict=True):
+            binding.bind_output(name, "cpu", 0, values.dtype.type, values.shape, values.ctypes.data)
+        self._session.run_with_iobinding(binding, options)
+        return results
+
+    def _run_recorded(self, feeds: Mapping[str, np.ndarray], options: onnxruntime.RunOptions | None) -> list[np.ndarray]:
+        """Batches filled up to a power of two, in buffers that stay where they are."""
+        count = len(next(iter(feeds.values())))
+        size = 1 << (count - 1).bit_length()
+        with self._busy_buffers:
+            if size not in self._buffers:
+                self._buffers[size] = _Buffers(self._session, self.device, self.blank(size))
+            return self._buffers[size].run(feeds, count, options or onnxruntime.RunOptions())
+
+    def blank(self, count: int) -> dict[str, np.ndarray]:
+        """Ones of the shapes the graph takes, for warming it up and measuring it."""
+        return {
+            item.name: np.ones(list(_sizes(item.shape, count)), KINDS[item.type]) for item in self._session.get_inputs()
+        }
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """The only batch size that the graph takes; None where it takes any."""
+        sizes = {item.shape[0] for item in self._session.get_inputs() if item.shape}
+        fixed = [size for size in sizes if isinstance(size, int)]
+        return fixed[0] if fixed else None
+
+
+def _sizes(shape: list[Any], count: int) -> Iterator[int]:
+    for index, size in enumerate(shape):
+        yield size if isinstance(size, int) else count if index == 0 else 1

@@ -5,7 +5,7 @@ values; every array has a leading batch axis. Forecasts give one Answer per lead
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from models.bundle import CALIBRATION_FILE, GRAPH_FILES, MANIFEST_FILE, Bundle, 
 from models.errors import BrokenBundle, NotOffered, UnsupportedLevel
 from models.fields import LEAD_TIME, Field, LeadTimes, check_names, check_values
 from models.physical_model import Arrays, Features, PhysicalModel
-from models.runtime import Graph, RuntimeOptions
+from models.runtime import Graph, RuntimeOptions, Scheduler
 from models.statements import Statement, nothing
 from models.uncertainty import TRANSFORMS, Calibration, Scale, band_scale, ensemble_spread
 from models.validity import Domain, Validity
@@ -126,13 +126,18 @@ class Surrogate:
     bundle: Bundle
     physics: PhysicalModel | None
     options: RuntimeOptions
+    scheduler: Scheduler | None = field(default=None, kw_only=True)
     graphs: Mapping[str, Graph] = field(init=False)
     calibrations: Mapping[str, Calibration] = field(init=False)
     domain: Domain | None = field(init=False)
 
     def __post_init__(self) -> None:
         files = self.bundle.files
-        graphs = {kind: Graph(self.bundle, file, self.options) for kind, file in GRAPH_FILES.items() if file in files}
+        graphs = {
+            kind: Graph(self.bundle, file, self.options, self.scheduler)
+            for kind, file in GRAPH_FILES.items()
+            if file in files
+        }
         if "model" not in graphs:
             raise BrokenBundle(GRAPH_FILES["model"], "a forward graph", "none")
         known = {item.name for item in self.manifest.inputs} | set(self._features.names if self._features else ())
@@ -184,13 +189,19 @@ class Surrogate:
             check_values(item, inputs[item.name], count)
         return _float32({item.name: inputs[item.name] for item in fields})
 
+    def feeds(self, inputs: Arrays) -> Arrays:
+        """What the forward graph takes, by its own names, for validated inputs."""
+        names = self.manifest.document["graph"]["inputs"]
+        return {names[name]: values for name, values in _float32(self._completed(inputs)).items()}
+
+    def read(self, results: Sequence[np.ndarray]) -> dict[str, Prediction]:
+        """Predictions from what the forward graph returned."""
+        named = dict(zip(self.manifest.document["graph"]["outputs"], results, strict=False))
+        return {item.name: self._prediction(item, named) for item in self.manifest.outputs}
+
     def run(self, inputs: Arrays) -> dict[str, Prediction]:
         """Run the forward graph on validated inputs."""
-        graph = self.manifest.document["graph"]
-        feeds = _float32(self._completed(inputs))
-        results = self.graphs["model"].run({graph["inputs"][name]: values for name, values in feeds.items()})
-        named = dict(zip(graph["outputs"], results, strict=False))
-        return {item.name: self._prediction(item, named) for item in self.manifest.outputs}
+        return self.read(self.graphs["model"].run(self.feeds(inputs)))
 
     def _completed(self, inputs: Arrays) -> Arrays:
         return inputs if self.physics is None else self.physics.completed(inputs)

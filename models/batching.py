@@ -1,0 +1,296 @@
+"""Requests in flight → batches, without waiting: while a session runs, what arrives joins the next batch.
+
+An idle engine starts at once. Batches hold samples of one graph (so of one model and version) and one shape, at most as
+many as run fastest (`best_batch`); larger requests run in parts, between which others get their turn, oldest first.
+Expired and abandoned work in the queue never runs; a run is stopped when nobody waits for it any more.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from models.errors import Unavailable
+from models.runtime import Graph, Stop
+from models.ticket import UNLIMITED, Ticket, current
+
+Results = list[np.ndarray]
+Deliver = Callable[[Results | None, BaseException | None], None]
+Key = tuple[int, tuple[tuple[int, ...], ...]]
+
+LARGEST_BATCH = 16
+WORTHWHILE = 0.97  # a larger batch must save this much per sample to be preferred: latency counts too
+RETRY_AFTER = 1.0
+_log = logging.getLogger(__name__)
+
+
+@dataclass
+class Statistics:
+    """What one graph has done; times in nanoseconds, `batches` counts runs by batch size with their time."""
+
+    samples: int = 0
+    runs: int = 0
+    failures: int = 0
+    dropped: int = 0
+    queued_ns: int = 0
+    computed_ns: int = 0
+    last: float = 0.0
+    batches: dict[int, list[int]] = field(default_factory=dict)
+
+
+@dataclass(eq=False)
+class _Job:
+    """Samples of one request, few enough for one run."""
+
+    graph: Graph
+    feeds: Mapping[str, np.ndarray]
+    count: int
+    ticket: Ticket
+    deliver: Deliver
+    since: int
+
+    @property
+    def key(self) -> Key:
+        return id(self.graph), tuple(values.shape[1:] for values in self.feeds.values())
+
+
+class _Parts:
+    """Puts the parts of a large request together; the first failure is the request's."""
+
+    def __init__(self, count: int, deliver: Deliver) -> None:
+        self._left, self._deliver, self._lock = count, deliver, threading.Lock()
+        self._results: list[Results | None] = [None] * count
+
+    def receive(self, index: int, results: Results | None, error: BaseException | None) -> None:
+        """One part has ended."""
+        with self._lock:
+            if self._left <= 0:
+                return
+            self._left = self._left - 1 if error is None else 0
+            self._results[index] = results
+            if self._left:
+                return
+        if error is not None:
+            self._deliver(None, error)
+            return
+        columns = zip(*(part or [] for part in self._results), strict=True)
+        self._deliver([np.concatenate(column) for column in columns], None)
+
+
+class Engine:
+    """Runs graphs in threads of its own, one for each run that may go on at the same time.
+
+    Sessions use every core already, so one is usual. `close` ends it once what was accepted is done.
+    """
+
+    def __init__(self, runs: int = 1) -> None:
+        self._queues: dict[Key, deque[_Job]] = {}
+        self._running: dict[Stop, list[_Job]] = {}
+        self._changed = threading.Condition()
+        self._closed = False
+        self._statistics: dict[tuple[str, str], Statistics] = {}
+        self._threads = [threading.Thread(target=self._serve, name=f"engine-{n}", daemon=True) for n in range(runs)]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, graph: Graph, feeds: Mapping[str, np.ndarray], deliver: Deliver, ticket: Ticket) -> None:
+        """Have `deliver(outputs, error)` called, from the engine's thread, when the samples have run.
+
+        Every feed has a leading batch axis of one length.
+        """
+        if ticket is not UNLIMITED:
+            ticket.watch(self._reconsider)
+        count, now = len(next(iter(feeds.values()))), time.perf_counter_ns()
+        size = graph.batch or LARGEST_BATCH
+        if count <= size:
+            self._enqueue([_Job(graph, feeds, count, ticket, deliver, now)])
+            return
+        starts = range(0, count, size)
+        parts = _Parts(len(starts), deliver)
+        jobs = []
+        for index, first in enumerate(starts):
+            some = {name: values[first : first + size] for name, values in feeds.items()}
+            receive = _receiver(parts, index)
+            jobs.append(_Job(graph, some, min(size, count - first), ticket, receive, now))
+        self._enqueue(jobs)
+
+    def run(self, graph: Graph, feeds: Mapping[str, np.ndarray]) -> Results:
+        """Submit under the ticket at hand and wait.
+
+        Raises DeadlinePassed, Abandoned, or what the run raised.
+        """
+        future: Future[Results] = Future()
+
+        def deliver(results: Results | None, error: BaseException | None) -> None:
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(results or [])
+
+        self.submit(graph, feeds, deliver, current())
+        return future.result()
+
+    def statistics(self, graph: Graph) -> Statistics:
+        """What one graph has done so far; kept by model, version and file, so a reload goes on counting."""
+        return self._statistics.setdefault((graph.owner, graph.file), Statistics())
+
+    @property
+    def waiting(self) -> int:
+        """Samples in the queue."""
+        with self._changed:
+            return sum(job.count for queue in self._queues.values() for job in queue)
+
+    def close(self) -> None:
+        """Finish what was accepted; refuse what comes after."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            thread.join()
+
+    def _enqueue(self, jobs: list[_Job]) -> None:
+        with self._changed:
+            refused = self._closed
+            if not refused:
+                self._queues.setdefault(jobs[0].key, deque()).extend(jobs)
+                self._changed.notify()
+        if refused:
+            jobs[0].deliver(None, Unavailable("a running engine", "one that is shutting down", RETRY_AFTER))
+
+    def _serve(self) -> None:
+        while True:
+            with self._changed:
+                while not self._queues:
+                    if self._closed:
+                        return
+                    self._changed.wait()
+                batch = self._take()
+                stop = Stop()
+                self._running[stop] = batch
+            alive = [job for job in batch if job.ticket.reason is None]
+            self._drop([job for job in batch if job.ticket.reason is not None])
+            if alive:
+                self._run(alive, stop)
+            with self._changed:
+                self._running.pop(stop)
+
+    def _take(self) -> list[_Job]:
+        """The next batch: of the queue whose first job is the oldest, as many as run fastest."""
+        key = min(self._queues, key=lambda k: self._queues[k][0].since)
+        queue = self._queues[key]
+        batch = [queue.popleft()]
+        room = (batch[0].graph.batch or LARGEST_BATCH) - batch[0].count
+        while queue and queue[0].count <= room:
+            room -= queue[0].count
+            batch.append(queue.popleft())
+        if not queue:
+            del self._queues[key]
+        return batch
+
+    def _run(self, batch: list[_Job], stop: Stop) -> None:
+        graph, started = batch[0].graph, time.perf_counter_ns()
+        try:
+            results = graph.execute(_joined(batch), stop)
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
+            self._failed(batch, error)
+            return
+        self._count(graph, batch, started)
+        first = 0
+        for job in batch:
+            part = results if len(batch) == 1 else [values[first : first + job.count] for values in results]
+            first += job.count
+            _hand_over(job, part, None)
+
+    def _failed(self, batch: list[_Job], error: Exception) -> None:
+        """Those who still wait run again one by one: what broke a batch is the fault of one of them."""
+        ended = [job for job in batch if job.ticket.reason is not None]
+        self._drop(ended)
+        waiting = [job for job in batch if job not in ended]
+        if len(batch) == 1 and waiting:
+            self.statistics(batch[0].graph).failures += 1
+            _hand_over(batch[0], None, error)
+            return
+        for job in waiting:
+            self._run([job], Stop())
+
+    def _drop(self, jobs: list[_Job]) -> None:
+        for job in jobs:
+            self.statistics(job.graph).dropped += 1
+            _hand_over(job, None, job.ticket.reason)
+
+    def _count(self, graph: Graph, batch: list[_Job], started: int) -> None:
+        ended = time.perf_counter_ns()
+        count = sum(job.count for job in batch)
+        facts = self.statistics(graph)
+        facts.samples, facts.runs, facts.last = facts.samples + count, facts.runs + 1, time.time()
+        facts.queued_ns += sum((started - job.since) * job.count for job in batch)
+        facts.computed_ns += ended - started
+        entry = facts.batches.setdefault(count, [0, 0])
+        entry[0], entry[1] = entry[0] + 1, entry[1] + ended - started
+
+    def _reconsider(self) -> None:
+        """A ticket has ended: forget its work in the queue; stop a run that nobody waits for."""
+        dropped = []
+        with self._changed:
+            for key in list(self._queues):
+                queue = self._queues[key]
+                dropped += [job for job in queue if job.ticket.reason is not None]
+                self._queues[key] = deque(job for job in queue if job.ticket.reason is None)
+                if not self._queues[key]:
+                    del self._queues[key]
+            for stop, batch in self._running.items():
+                if all(job.ticket.reason is not None for job in batch):
+                    stop.now()
+        self._drop(dropped)
+
+
+def _receiver(parts: _Parts, index: int) -> Deliver:
+    return lambda results, error: parts.receive(index, results, error)
+
+
+def _hand_over(job: _Job, results: Results | None, error: BaseException | None) -> None:
+    """A receiver that fails must not end the engine."""
+    try:
+        job.deliver(results, error)
+    except Exception:
+        _log.exception("an answer of %s could not be handed over", job.graph.owner)
+
+
+def _joined(batch: list[_Job]) -> Mapping[str, np.ndarray]:
+    if len(batch) == 1:
+        return batch[0].feeds
+    return {name: np.concatenate([job.feeds[name] for job in batch]) for name in batch[0].feeds}
+
+
+def best_batch(graph: Graph, seconds: float = 0.25) -> int:
+    """The batch size that runs fastest per sample on this machine: 1, 2, 4, … while it pays and time allows.
+
+    Measured on ones, twice each after a first run that allocates; a graph of one fixed batch size has no choice.
+    """
+    if graph.fixed_batch is not None:
+        return graph.fixed_batch
+    began, best, found = time.perf_counter(), np.inf, 1
+    size = 1
+    while size <= LARGEST_BATCH:
+        feeds = graph.blank(size)
+        graph.execute(feeds)
+        spent = min(_timed(graph, feeds) for _ in range(2)) / size
+        if spent < WORTHWHILE * best:
+            best, found = spent, size
+        elif spent > best / WORTHWHILE:
+            break
+        if time.perf_counter() - began > seconds:
+            break
+        size *= 2
+    return found
+
+
+def _timed(graph: Graph, feeds: Mapping[str, np.ndarray]) -> float:
+    started = time.perf_counter()
+    graph.execute(feeds)
+    return time.perf_counter() - started
