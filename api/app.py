@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 
 from fastapi import FastAPI
 
 from api import errors, openapi, pages
 from api.routes import catalogue, derivatives, explain, forecast, health, predict
-from api.routes.requests import Service
+from api.service import Service, Visits
 from api.settings import Settings
 from api.telemetry import Measure
+from models.batching import Engine
 from models.repository import Repository
 from models.runtime import RuntimeOptions
 
@@ -26,8 +27,10 @@ def create_app(settings: Settings) -> FastAPI:
         with (
             ThreadPoolExecutor(settings.workers, thread_name_prefix="inference") as workers,
             ThreadPoolExecutor(1, thread_name_prefix="files") as files,
+            closing(Engine()) as engine,
         ):
-            app.state.service = Service(settings, Repository(settings.zoo, options), workers, files)
+            repository = Repository(settings.zoo, options, engine)
+            app.state.service = Service(settings, repository, engine, workers, files)
             yield
 
     app = FastAPI(
@@ -39,5 +42,6 @@ def create_app(settings: Settings) -> FastAPI:
     pages.install(app)
     errors.install(app)
     openapi.install(app)
+    app.add_middleware(Visits)
     app.add_middleware(Measure)
     return app

@@ -30,12 +30,22 @@ STATUS: dict[type[SurrogateError], int] = {
     errors.UnknownVersion: 404,
     errors.NotOffered: 404,
     errors.BrokenBundle: 500,
+    errors.NotEnabled: 403,
+    errors.Unavailable: 503,
+    errors.Overloaded: 503,
+    errors.Ended: 504,
+    errors.DeadlinePassed: 504,
+    errors.Abandoned: 499,
 }
 """One status per error; a test walks the exception tree and fails on one that is missing here."""
 
 
 class MalformedBody(errors.InvalidInput):
     """A body that is not the JSON document it should be."""
+
+
+class BodyTooSlow(errors.InvalidInput):
+    """A body that does not arrive in time."""
 
 
 class UnsupportedMediaType(errors.InvalidInput):
@@ -49,7 +59,7 @@ class NotAcceptable(UnsupportedMediaType):
     """No representation the client accepts."""
 
 
-STATUS |= {MalformedBody: 400, UnsupportedMediaType: 415, NotAcceptable: 406}
+STATUS |= {BodyTooSlow: 408, MalformedBody: 400, UnsupportedMediaType: 415, NotAcceptable: 406}
 
 
 def code_of(kind: type[Exception]) -> str:
@@ -57,8 +67,17 @@ def code_of(kind: type[Exception]) -> str:
     return "".join(("-" if c.isupper() and i else "") + c.lower() for i, c in enumerate(kind.__name__))
 
 
+def _title(status: int) -> str:
+    return "Client Closed Request" if status == 499 else HTTPStatus(status).phrase
+
+
+def retry_headers(error: SurrogateError) -> dict[str, str]:
+    """When to come back, where that helps."""
+    return {"Retry-After": f"{error.retry_after:.0f}"} if isinstance(error, errors.Unavailable) else {}
+
+
 def _body(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
-    head = {"type": f"urn:surrogate:error:{code}", "title": HTTPStatus(status).phrase, "status": status, "code": code}
+    head = {"type": f"urn:surrogate:error:{code}", "title": _title(status), "status": status, "code": code}
     return head | {"detail": detail, **more}
 
 
@@ -76,7 +95,7 @@ def problem_document(error: SurrogateError, **more: Any) -> dict[str, Any]:
 def _domain(request: Request, error: Exception) -> Response:
     assert isinstance(error, SurrogateError)
     body = problem_document(error, instance=request.url.path)
-    return Response(dump(body), body["status"], media_type=MEDIA_TYPE)
+    return Response(dump(body), body["status"], retry_headers(error), MEDIA_TYPE)
 
 
 def _framework(request: Request, error: Exception) -> Response:

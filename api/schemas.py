@@ -47,8 +47,9 @@ class AnswerOptions(Wire):
             if len(values) > MOST_THRESHOLDS:
                 raise TooLarge(f"thresholds.{name}", f"at most {MOST_THRESHOLDS}", str(len(values)))
         thresholds = {name: tuple(values) for name, values in self.thresholds.items()}
-        bounds = "statements" in (self.include or DEFAULT_PARTS)
-        return Question(self.level, self.band, tuple(self.quantiles), thresholds, bounds)
+        parts = self.include or DEFAULT_PARTS
+        uncertainty = bool({"uncertainty", "statements", "validity"}.intersection(parts))
+        return Question(self.level, self.band, tuple(self.quantiles), thresholds, "statements" in parts, uncertainty)
 
 
 class PredictOptions(AnswerOptions):

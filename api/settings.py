@@ -23,7 +23,15 @@ class Settings(BaseSettings):
     zoo: Path = Field(default=SHIPPED, description="Directory of bundles, <name>/<version>/.")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where graphs run.")
     threads: int = Field(default=0, ge=0, description="Threads of ONNX Runtime; 0 means the cores available.")
-    workers: int = Field(default=2, ge=1, le=64, description="Requests computed at the same time.")
+    workers: int = Field(default=8, ge=1, le=64, description="Threads for what is computed beside the graphs.")
+    max_waiting: int = Field(default=256, ge=1, description="Most requests at a time per model; more get a 503.")
+    max_waiting_bytes: int = Field(
+        default=256 * 2**20, ge=2**16, description="Most bytes of request bodies at a time per model; more get a 503."
+    )
+    request_seconds: float = Field(
+        default=60.0, gt=0, description="Longest a request may take; X-Request-Timeout asks for less."
+    )
+    body_seconds: float = Field(default=30.0, gt=0, description="Longest a body may take to arrive.")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest request body.")
     max_batch: int = Field(default=64, ge=1, description="Most samples in one request.")
     max_frames: int = Field(default=1001, ge=1, description="Most lead times in one forecast.")

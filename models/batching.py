@@ -196,7 +196,7 @@ class Engine:
         graph, started = batch[0].graph, time.perf_counter_ns()
         try:
             results = graph.execute(_joined(batch), stop)
-        except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
+        except Exception as error:  # noqa: BLE001  ONNX Runtime raises a dozen unrelated classes
             self._failed(batch, error)
             return
         self._count(graph, batch, started)
@@ -257,7 +257,7 @@ def _hand_over(job: _Job, results: Results | None, error: BaseException | None) 
     """A receiver that fails must not end the engine."""
     try:
         job.deliver(results, error)
-    except Exception:
+    except Exception:  # noqa: BLE001  whatever it is, it is logged and the engine goes on
         _log.exception("an answer of %s could not be handed over", job.graph.owner)
 
 

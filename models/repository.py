@@ -40,13 +40,13 @@ def load_surrogate(folder: Path, options: RuntimeOptions, scheduler: Scheduler |
 class Repository:
     """Surrogates by name and version; a broken bundle is reported and the rest are served."""
 
-    def __init__(self, root: Path, options: RuntimeOptions) -> None:
+    def __init__(self, root: Path, options: RuntimeOptions, scheduler: Scheduler | None = None) -> None:
         self._surrogates: dict[str, dict[str, Surrogate]] = {}
         self.broken: dict[str, str] = {}
         for folder in bundle_folders(root):
             label = f"{folder.parent.name}/{folder.name}"
             try:
-                loaded = load_surrogate(folder, options)
+                loaded = load_surrogate(folder, options, scheduler)
             except BrokenBundle as error:
                 self.broken[label] = str(error)
                 _log.error("bundle %s was not loaded: %s", label, error)

@@ -145,9 +145,7 @@ class _Buffers:
             self._outputs.append(value)
             self._binding.bind_ortvalue_output(item.name, value)
 
-    def run(
-        self, feeds: Mapping[str, np.ndarray], count: int, options: onnxruntime.RunOptions
-    ) -> list[np.ndarray]:
+    def run(self, feeds: Mapping[str, np.ndarray], count: int, options: onnxruntime.RunOptions) -> list[np.ndarray]:
         """The first `count` rows of every output."""
         for name, values in feeds.items():
             self._held[name][:count] = values
@@ -164,9 +162,7 @@ class Graph:
     takes any number, as long as nothing was measured.
     """
 
-    def __init__(
-        self, bundle: Bundle, file: str, options: RuntimeOptions, scheduler: Scheduler | None = None
-    ) -> None:
+    def __init__(self, bundle: Bundle, file: str, options: RuntimeOptions, scheduler: Scheduler | None = None) -> None:
         self._session = _open(bundle, file, options)
         found = bundle.manifest.document
         self.owner, self.file = f"{found.get('name', '')}/{found.get('version', '')}", file
@@ -213,13 +209,15 @@ class Graph:
         for name, values in feeds.items():
             binding.bind_cpu_input(name, np.ascontiguousarray(values))
         kinds = [KINDS[item.type] for item in self._session.get_outputs()]
-        results = [np.empty(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
+        results: list[np.ndarray] = [np.empty(shape, kind) for shape, kind in zip(shapes, kinds, strict=True)]
         for name, values in zip(self.outputs, results, strict=True):
             binding.bind_output(name, "cpu", 0, values.dtype.type, values.shape, values.ctypes.data)
         self._session.run_with_iobinding(binding, options)
         return results
 
-    def _run_recorded(self, feeds: Mapping[str, np.ndarray], options: onnxruntime.RunOptions | None) -> list[np.ndarray]:
+    def _run_recorded(
+        self, feeds: Mapping[str, np.ndarray], options: onnxruntime.RunOptions | None
+    ) -> list[np.ndarray]:
         """Batches filled up to a power of two, in buffers that stay where they are."""
         count = len(next(iter(feeds.values())))
         size = 1 << (count - 1).bit_length()

@@ -77,6 +77,22 @@ class Question:
     quantiles: tuple[float, ...] = ()
     thresholds: Mapping[str, tuple[float, ...]] = field(default_factory=dict)
     bounds: bool = True
+    uncertainty: bool = True
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether nothing but the prediction itself is wanted."""
+        return not (self.bounds or self.uncertainty)
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked request: inputs by field, what the graph takes, and the time it took."""
+
+    inputs: Arrays
+    feeds: Arrays
+    question: Question
+    clock: "Clock"
 
 
 @dataclass(frozen=True)
@@ -231,18 +247,35 @@ class Surrogate:
 
         Raises InvalidInput in one of its forms, UnsupportedLevel among them.
         """
-        question = question or Question()
+        prepared = self.prepare(inputs, question or Question())
+        return self.conclude(prepared, self.graphs["model"].run(prepared.feeds))
+
+    def prepare(self, inputs: Mapping[str, np.ndarray], question: Question) -> Prepared:
+        """What comes before the graph runs.
+
+        Raises InvalidInput in one of its forms, UnsupportedLevel among them.
+        """
         clock = Clock()
         checked = self.validate(inputs)
         self.check_question(question)
         clock.mark("validate")
-        predictions = self.run(checked)
+        feeds = self.feeds(checked)
+        if not self.is_light:
+            clock.mark("features")
+        return Prepared(checked, feeds, question, clock)
+
+    def conclude(self, prepared: Prepared, results: Sequence[np.ndarray]) -> Answer:
+        """What comes after: bands, bounds, validity, statements, as far as they are asked for."""
+        inputs, question, clock = prepared.inputs, prepared.question, prepared.clock
+        predictions = self.read(results)
         clock.mark("surrogate")
+        if question.is_bare:
+            return Answer(predictions, {}, {}, question, (), (), clock.route)
         bands = {name: self.band(name, prediction, question) for name, prediction in predictions.items()}
         laws = {name: self.distribution(name, prediction, question) for name, prediction in predictions.items()}
         clock.mark("uncertainty")
-        means = [{name: p.mean[i] for name, p in predictions.items()} for i in range(_count(checked))]
-        samples = _samples(checked)
+        means = [{name: p.mean[i] for name, p in predictions.items()} for i in range(_count(inputs))]
+        samples = _samples(inputs)
         certain = [self.certain(x, y, question) for x, y in zip(samples, means, strict=True)]
         clock.mark("bound")
         verdicts = tuple(self.assess(x, s) for x, s in zip(samples, certain, strict=True))
@@ -252,6 +285,11 @@ class Surrogate:
             for i in range(len(means))
         )
         return Answer(predictions, bands, laws, question, statements, verdicts, clock.route)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether nothing has to be computed before the graph runs."""
+        return self._features is None
 
     def check_question(self, question: Question) -> None:
         """Raises UnsupportedLevel when a band at this level, or a quantile, cannot be had."""

@@ -13,7 +13,7 @@ from models.fields import LEAD_TIME, Axis, Field, LeadTimes
 from models.forecast import Forecast, Frame, Summary
 from models.physical_model import Arrays
 from models.runtime import RuntimeOptions
-from models.surrogate import Prediction, Question, Surrogate
+from models.surrogate import Question, Surrogate
 from models.uncertainty import Calibration
 from models.validity import Validity
 
@@ -32,6 +32,19 @@ class Below:
 
 
 @dataclass(frozen=True)
+class FunctionGraph:
+    """What a session would be: members around the mean."""
+
+    function: Callable[[Arrays], Arrays]
+
+    def run(self, feeds):
+        around = np.linspace(-0.05, 0.05, MEMBERS)
+        return [
+            np.stack([v * (1 + e) for e in around], axis=1).astype(np.float32) for v in self.function(feeds).values()
+        ]
+
+
+@dataclass(frozen=True)
 class Small(Surrogate):
     """A surrogate whose graph is a function from inputs to means; members lie around them."""
 
@@ -45,16 +58,9 @@ class Small(Surrogate):
             scores = np.sort(generator.exponential(1.5, (CASES, leads)) + 1.0, axis=0)
             law = np.sort(generator.standard_normal((leads, 999)), axis=1)
             calibrations[item.name] = Calibration(item, {"scores": scores, "law": law})
-        object.__setattr__(self, "graphs", {})
+        object.__setattr__(self, "graphs", {"model": FunctionGraph(self.function)})
         object.__setattr__(self, "calibrations", calibrations)
         object.__setattr__(self, "domain", Below())
-
-    def run(self, inputs: Arrays) -> dict[str, Prediction]:
-        around = np.linspace(-0.05, 0.05, MEMBERS)
-        means = self.function(inputs)
-        named = {f"{n}_members": np.stack([v * (1 + e) for e in around], axis=1) for n, v in means.items()}
-        named = {name: values.astype(np.float32) for name, values in named.items()}
-        return {item.name: self._prediction(item, named) for item in self.manifest.outputs}
 
 
 def _small(name, inputs, outputs, function, lead_times=None, transform="identity") -> Small:

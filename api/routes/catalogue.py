@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from api.encodings import json
 from api.routes import requests
 from api.schemas import compact
+from api.service import service_of, visit_of
 from models.bundle import CARD_FILE, GOLDEN_FILE
 from models.errors import NotOffered
 from models.forecast import lead_times_of
@@ -35,7 +36,7 @@ def entry(surrogate: Surrogate) -> dict[str, Any]:
 @router.get("/models")
 async def models(request: Request) -> Response:
     """Every model served, latest versions."""
-    served = requests.service(request).repository.surrogates
+    served = service_of(request).repository.surrogates
     return requests.json_response({"models": [entry(surrogate) for surrogate in served]})
 
 
@@ -92,7 +93,7 @@ async def example(
     if call == "forecast":
         lead_times_of(surrogate)
     return requests.json_response(
-        {"inputs": await requests.off_loop(request, lambda: body(surrogate, seed, encoding, call))}
+        {"inputs": await visit_of(request).off_loop(lambda: body(surrogate, seed, encoding, call))}
     )
 
 

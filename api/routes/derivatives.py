@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from api.routes import requests
 from api.schemas import DerivativeOptions, parse_options
+from api.service import visit_of
 from models.errors import NotFinite, WrongShape
 from models.fields import Field
 from models.physical_model import Arrays
@@ -43,8 +44,9 @@ async def _read(
     request: Request, surrogate: Surrogate, kind: Literal["jvp", "vjp"], key: str, fields: tuple[Field, ...]
 ) -> Asked:
     surrogate.require(kind)
+    visit = requests.admit(request, surrogate)
     body = await requests.read_document(request)
-    limit = requests.service(request).settings.max_batch
+    limit = visit.service.settings.max_batch
     given, batched = requests.take_arrays(body, "inputs", surrogate.manifest.inputs, limit)
     numbers = tuple(item for item in fields if item.role != "reference_time")
     found, _ = requests.take_arrays(body, key, numbers, limit, some=True)
@@ -68,7 +70,7 @@ async def jvp(request: Request, name: str, version: str | None = None) -> Respon
     """J t: the change of the mean answer along a change `tangent` of some or all inputs."""
     surrogate = requests.surrogate_of(request, name, version)
     asked = await _read(request, surrogate, "jvp", "tangent", surrogate.manifest.inputs)
-    members, pushed = await requests.off_loop(request, lambda: surrogate.jvp(asked.inputs, asked.directions))
+    members, pushed = await visit_of(request).off_loop(lambda: surrogate.jvp(asked.inputs, asked.directions))
     changes = {item: pushed[item.name].mean(axis=1) for item in surrogate.manifest.outputs}
     return asked.answer(members, "derivative", changes)
 
@@ -81,6 +83,6 @@ async def vjp(request: Request, name: str, version: str | None = None) -> Respon
     asked = await _read(request, surrogate, "vjp", "cotangent", surrogate.manifest.outputs)
     count = surrogate.manifest.members
     spread = {name: np.repeat(w[:, None] / count, count, axis=1) for name, w in asked.directions.items()}
-    members, pulled = await requests.off_loop(request, lambda: surrogate.vjp(asked.inputs, spread))
+    members, pulled = await visit_of(request).off_loop(lambda: surrogate.vjp(asked.inputs, spread))
     gradients = {item: pulled[item.name] for item in surrogate.manifest.inputs if item.role != "reference_time"}
     return asked.answer(members, "gradient", gradients)

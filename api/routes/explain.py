@@ -19,12 +19,13 @@ router = APIRouter()
 async def explain(request: Request, name: str, version: str | None = None) -> Response:
     """Attribute a quantity of interest to the input, with its interval and checks."""
     surrogate = requests.surrogate_of(request, name, version)
+    visit = requests.admit(request, surrogate)
     body = await requests.read_document(request)
-    limit = requests.service(request).settings.max_batch
+    limit = visit.service.settings.max_batch
     inputs, _ = requests.take_arrays(body, "inputs", surrogate.manifest.inputs, limit)
     options = parse_options(ExplainOptions, body)
     asked = options.model_dump()
-    found = await requests.off_loop(request, lambda: explain_sample(surrogate, inputs, asked))
+    found = await visit.off_loop(lambda: explain_sample(surrogate, inputs, asked))
     return requests.json_response(requests.head(surrogate) | _on_the_wire(found, options.encoding))
 
 

@@ -16,10 +16,12 @@ from api.errors import problem_document
 from api.routes import answers, requests
 from api.routes.predict import require_one_sample
 from api.schemas import ForecastOptions, parse_options
+from api.service import visit_of
 from api.telemetry import FRAMES
 from models.errors import SurrogateError
 from models.forecast import Forecast, Frame, Summary, choose_lead_times, lead_times_of
 from models.surrogate import Surrogate
+from models.ticket import current
 
 router = APIRouter()
 LINES = "application/x-ndjson"
@@ -59,6 +61,7 @@ async def forecast(request: Request, name: str, version: str | None = None) -> R
     """Frames at lead times with bands and statements; JSON, NDJSON or binary as computed, NetCDF or PNG by Accept."""
     surrogate = requests.surrogate_of(request, name, version)
     wanted = requests.accepted(request, RESPONSES)
+    visit = requests.admit(request, surrogate)
     asked = await _read(request, surrogate)
     if wanted == png.MEDIA_TYPE:
         require_one_sample(asked.inputs)
@@ -66,21 +69,22 @@ async def forecast(request: Request, name: str, version: str | None = None) -> R
         return _streamed(request, asked, LINES, lambda document: json.dump(document) + b"\n")
     if wanted == binary.MEDIA_TYPE:
         return _streamed(request, asked, binary.MEDIA_TYPE, binary.encode)
-    frames, summary = await requests.off_loop(request, partial(_whole, asked.forecast))
+    frames, summary = await visit.off_loop(partial(_whole, asked.forecast))
     if wanted == json.MEDIA_TYPE:
         return requests.json_response(_document(asked, frames, summary))
     parts = (surrogate, dict(asked.inputs), asked.forecast, frames, summary)
     if wanted == png.MEDIA_TYPE:
-        picture = await requests.off_loop(request, partial(png.encode_forecast, *parts))
+        picture = await visit.off_loop(partial(png.encode_forecast, *parts))
         return Response(picture, media_type=png.MEDIA_TYPE)
     members = "members" in asked.options.include
     work = partial(netcdf.encode_forecast, *parts, str(asked.head["id"]), members)
-    return Response(await requests.in_file_thread(request, work), media_type=netcdf.MEDIA_TYPE)
+    return Response(await visit.in_file_thread(work), media_type=netcdf.MEDIA_TYPE)
 
 
 async def _read(request: Request, surrogate: Surrogate) -> Asked:
     known = lead_times_of(surrogate)
-    settings = requests.service(request).settings
+    visit = visit_of(request)
+    settings = visit.service.settings
     body = await requests.read_document(request)
     fields = tuple(item for item in surrogate.manifest.inputs if item.name != known.input)
     inputs, batched = requests.take_arrays(body, "inputs", fields, settings.max_batch)
@@ -89,7 +93,7 @@ async def _read(request: Request, surrogate: Surrogate) -> Asked:
     frames = len(times) if known.input is not None else 1
     requests.check_answer_size(request, surrogate, len(next(iter(inputs.values()))), frames)
     question = options.question(surrogate)
-    found = await requests.off_loop(request, lambda: Forecast(surrogate, inputs, times, question))
+    found = await visit.off_loop(lambda: Forecast(surrogate, inputs, times, question))
     return Asked(surrogate, inputs, found, options, batched, requests.head(surrogate))
 
 
@@ -100,6 +104,7 @@ def _whole(forecast: Forecast) -> tuple[list[Frame], Summary]:
 
 def _counted(forecast: Forecast) -> Iterator[Frame]:
     for frame in forecast.frames():
+        current().check()
         FRAMES.labels(forecast.surrogate.manifest.name).inc()
         yield frame
 
@@ -123,7 +128,7 @@ def _streamed(request: Request, asked: Asked, media_type: str, write: Callable[[
         documents = _records(asked)
         try:
             while True:
-                document = await requests.off_loop(request, partial(next, documents, None))
+                document = await visit_of(request).off_loop(partial(next, documents, None))
                 if document is None:
                     return
                 yield write(document)

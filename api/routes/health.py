@@ -5,6 +5,7 @@ from fastapi.responses import Response
 
 from api import telemetry
 from api.routes import requests
+from api.service import service_of
 
 router = APIRouter()
 
@@ -18,7 +19,7 @@ async def healthz() -> Response:
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
     """200 when at least one model is served; broken bundles are named with the reason."""
-    repository = requests.service(request).repository
+    repository = service_of(request).repository
     served = [f"{s.manifest.name}/{s.manifest.version}" for s in repository.surrogates]
     answer = requests.json_response(
         {"status": "ready" if served else "empty", "models": served, "broken": repository.broken}

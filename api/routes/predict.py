@@ -1,6 +1,7 @@
 """POST /v1/models/{name}/predict: inputs → fields, bands, statements."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,6 +12,7 @@ from api.encodings import json, netcdf, npy, png
 from api.errors import UnsupportedMediaType
 from api.routes import answers, requests
 from api.schemas import PredictOptions, parse_options
+from api.service import service_of, visit_of
 from models.errors import WrongShape
 from models.surrogate import Answer, Surrogate
 
@@ -26,16 +28,19 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     wanted = requests.accepted(request, RESPONSES)
     if wanted == npy.MEDIA_TYPE:
         require_single_fields(surrogate, "Accept")
+    visit = requests.admit(request, surrogate)
     inputs, options, batched = await _read(request, surrogate)
     requests.check_answer_size(request, surrogate, len(next(iter(inputs.values()))))
     question = options.question(surrogate)
-    answer = await requests.off_loop(request, lambda: surrogate.predict(inputs, question))
+    if wanted == npy.MEDIA_TYPE:
+        question = replace(question, bounds=False, uncertainty=False)
+    answer = await visit.predict(surrogate, inputs, question)
     if wanted == npy.MEDIA_TYPE:
         mean = next(iter(answer.predictions.values())).mean
         return Response(npy.encode(mean if batched else mean[0]), media_type=npy.MEDIA_TYPE)
     if wanted == png.MEDIA_TYPE:
         require_one_sample(inputs)
-        picture = await requests.off_loop(request, partial(png.encode_answer, surrogate, inputs, answer))
+        picture = await visit.off_loop(partial(png.encode_answer, surrogate, inputs, answer))
         return Response(picture, media_type=png.MEDIA_TYPE)
     if wanted != json.MEDIA_TYPE:
         return await _file(request, surrogate, inputs, answer, "members" in options.include)
@@ -45,7 +50,7 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
 
 
 async def _read(request: Request, surrogate: Surrogate) -> tuple[dict[str, np.ndarray], PredictOptions, bool]:
-    limit = requests.service(request).settings.max_batch
+    limit = service_of(request).settings.max_batch
     if requests.media_type(request) == npy.MEDIA_TYPE:
         require_single_fields(surrogate, "Content-Type")
         raw = await requests.read_body(request)
@@ -81,5 +86,5 @@ async def _file(
 ) -> Response:
     identity = requests.head(surrogate)["id"]
     work = partial(netcdf.encode_answer, surrogate, inputs, answer, identity, members)
-    content = await requests.in_file_thread(request, work)
+    content = await visit_of(request).in_file_thread(work)
     return Response(content, media_type=netcdf.MEDIA_TYPE)

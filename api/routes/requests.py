@@ -1,12 +1,9 @@
-"""What every /v1 route needs: bounded bodies, arrays by name, work off the event loop."""
+"""What every /v1 route needs: admission, bodies, arrays by name."""
 
-import asyncio
 import math
 import uuid
-from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from typing import Any, TypeVar, cast
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import orjson
@@ -15,28 +12,10 @@ from fastapi.responses import Response
 
 from api.encodings import json
 from api.errors import MalformedBody, NotAcceptable, UnsupportedMediaType
-from api.settings import Settings
+from api.service import Visit, service_of, visit_of
 from models.errors import MissingField, TooLarge, UnknownField, WrongShape, WrongType
 from models.fields import Field
-from models.repository import Repository
 from models.surrogate import Surrogate
-
-Result = TypeVar("Result")
-
-
-@dataclass(frozen=True)
-class Service:
-    """What the application holds while it runs."""
-
-    settings: Settings
-    repository: Repository
-    workers: ThreadPoolExecutor
-    files: ThreadPoolExecutor
-
-
-def service(request: Request) -> Service:
-    """The running service."""
-    return cast(Service, request.app.state.service)
 
 
 def surrogate_of(request: Request, name: str, version: str | None) -> Surrogate:
@@ -44,38 +23,27 @@ def surrogate_of(request: Request, name: str, version: str | None) -> Surrogate:
 
     Raises UnknownModel, UnknownVersion.
     """
-    return service(request).repository.get(name, version)
+    return service_of(request).repository.get(name, version)
 
 
-async def off_loop(request: Request, work: Callable[[], Result]) -> Result:
-    """Run `work` in the service's own threads; the event loop only parses, queues and encodes."""
-    return await asyncio.get_running_loop().run_in_executor(service(request).workers, work)
+def admit(request: Request, surrogate: Surrogate) -> Visit:
+    """Let a request in to compute something with a model.
 
-
-async def in_file_thread(request: Request, work: Callable[[], Result]) -> Result:
-    """Run `work` in the one thread that writes NetCDF: HDF5 is not thread-safe."""
-    return await asyncio.get_running_loop().run_in_executor(service(request).files, work)
+    Raises Overloaded, TooLarge, UnknownOption.
+    """
+    visit = visit_of(request)
+    visit.enter(surrogate.manifest.name)
+    return visit
 
 
 async def read_body(request: Request) -> bytes:
-    """The body, refused as soon as it is known to be too large.
+    """The body, as it is.
 
-    Raises TooLarge, MalformedBody.
+    Raises UnsupportedMediaType, TooLarge, Overloaded, BodyTooSlow.
     """
-    limit = service(request).settings.max_body_bytes
-    declared = request.headers.get("content-length", "0")
-    if declared.isdigit() and int(declared) > limit:
-        raise TooLarge("body", f"at most {limit} bytes", declared)
     if request.headers.get("content-encoding", "identity") != "identity":
         raise UnsupportedMediaType("an uncompressed body", request.headers["content-encoding"], "Send it plain.")
-    parts: list[bytes] = []
-    size = 0
-    async for part in request.stream():
-        size += len(part)
-        if size > limit:
-            raise TooLarge("body", f"at most {limit} bytes", "more")
-        parts.append(part)
-    return b"".join(parts)
+    return await visit_of(request).body()
 
 
 def media_type(request: Request) -> str:
@@ -166,7 +134,7 @@ def _all_batched(key: str, batches: Mapping[str, bool]) -> bool:
 
 def check_answer_size(request: Request, surrogate: Surrogate, count: int, frames: int = 1) -> None:
     """Raises TooLarge when the answer would hold more numbers than the limit, before anything is computed."""
-    limit = service(request).settings.max_values
+    limit = service_of(request).settings.max_values
     size = sum(math.prod(item.shape) for item in surrogate.manifest.outputs)
     values = count * frames * size * surrogate.manifest.members
     if values > limit:

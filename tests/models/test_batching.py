@@ -76,7 +76,11 @@ def test_an_idle_engine_starts_at_once_and_what_arrives_meanwhile_is_one_batch(e
     assert [float(found()[0][0, 0]) for found in (first, *later)] == [2.0 * n for n in range(1, 8)]
     assert graph.ran == [(1, 1), (4, 1), (2, 1)]
     facts = engine.statistics(graph)
-    assert (facts.samples, facts.runs, {size: n for size, (n, _) in facts.batches.items()}) == (7, 3, {1: 1, 4: 1, 2: 1})
+    assert (facts.samples, facts.runs, {size: n for size, (n, _) in facts.batches.items()}) == (
+        7,
+        3,
+        {1: 1, 4: 1, 2: 1},
+    )
 
 
 def test_shapes_do_not_mix_and_the_oldest_goes_first(engine):
@@ -231,7 +235,9 @@ def test_the_ticket_at_hand_reaches_the_engine(shared):
         holding(late, lambda: None)
 
 
-@pytest.mark.parametrize("options", [RuntimeOptions(bind=True), RuntimeOptions(cuda_graphs=True)], ids=["bound", "kept"])
+@pytest.mark.parametrize(
+    "options", [RuntimeOptions(bind=True), RuntimeOptions(cuda_graphs=True)], ids=["bound", "kept"]
+)
 def test_bound_runs_equal_plain_ones(options, bundle_folder, generator):
     """The code that a GPU needs, on the CPU: bound arrays, and buffers that stay where they are."""
     plain, bound = (load_surrogate(bundle_folder, chosen).graphs["model"] for chosen in (RuntimeOptions(), options))

@@ -10,6 +10,7 @@ from models.repository import SHIPPED, load_surrogate
 from models.runtime import RuntimeOptions
 from models.surrogate import Question, Surrogate
 from tests.small_surrogates import (
+    FunctionGraph,
     forecast_of,
     station_inputs,
     stations,
@@ -93,7 +94,8 @@ def test_frames_are_computed_as_they_are_drawn():
     surrogate, runs = trajectory(), []
     fixed = {k: v for k, v in trajectory_inputs().items() if k != surrogate.lead_times.input}
     function = surrogate.function
-    object.__setattr__(surrogate, "function", lambda inputs: runs.append(1) or function(inputs))
+    counting = FunctionGraph(lambda inputs: runs.append(1) or function(inputs))
+    object.__setattr__(surrogate, "graphs", {"model": counting})
     frames = Forecast(surrogate, fixed, np.linspace(0, 1, 4 * TOGETHER), Question()).frames()
     assert not runs
     next(frames)

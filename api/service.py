@@ -1,0 +1,237 @@
+"""What the application holds while it runs, and one request's stay in it: admission, body, deadline, work, end.
+
+The event loop parses, queues and encodes; graphs run in the engine's thread, NumPy in the workers'.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import partial
+from typing import TypeVar, cast
+
+import numpy as np
+from starlette.requests import HTTPConnection
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api.admission import Gate
+from api.errors import BodyTooSlow
+from api.settings import Settings
+from models.batching import Engine, Results
+from models.errors import Abandoned, TooLarge, UnknownOption
+from models.repository import Repository
+from models.runtime import Graph
+from models.surrogate import Answer, Question, Surrogate
+from models.ticket import Ticket, holding
+
+Result = TypeVar("Result")
+DEADLINE_HEADER = "x-request-timeout"
+LIGHT = 2**17  # numbers: work on fewer costs less than handing it to another thread
+
+
+@dataclass(frozen=True)
+class Service:
+    """What the application holds while it runs."""
+
+    settings: Settings
+    repository: Repository
+    engine: Engine
+    workers: ThreadPoolExecutor
+    files: ThreadPoolExecutor
+    gates: dict[str, Gate] = field(default_factory=dict)
+    mailbox: "Mailbox" = field(default_factory=lambda: Mailbox())
+
+    def gate(self, model: str) -> Gate:
+        """The gate of one model."""
+        if model not in self.gates:
+            self.gates[model] = Gate(model, self.settings.max_waiting, self.settings.max_waiting_bytes)
+        return self.gates[model]
+
+
+class Mailbox:
+    """Takes results from the engine's thread to the event loop; one wake-up serves all that have come."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._items: deque[tuple[asyncio.Future[Results], Results | None, BaseException | None]] = deque()
+        self._called = False
+
+    def receiver(self, future: "asyncio.Future[Results]") -> Callable[[Results | None, BaseException | None], None]:
+        """What the engine calls for one future."""
+
+        def deliver(results: Results | None, error: BaseException | None) -> None:
+            self._items.append((future, results, error))
+            if not self._called:
+                self._called = True
+                self._loop.call_soon_threadsafe(self._empty)
+
+        return deliver
+
+    def _empty(self) -> None:
+        self._called = False
+        while self._items:
+            future, results, error = self._items.popleft()
+            if future.done():
+                continue
+            if error is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(results or [])
+
+
+class Visit:
+    """One request's stay; work done in it ends with the client, or with the deadline."""
+
+    def __init__(self, service: Service, scope: Scope, receive: Receive) -> None:
+        self.service, self._scope, self._receive = service, scope, receive
+        self._gate: Gate | None = None
+        self._bytes = 0
+        self._watcher: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self.ticket = Ticket()
+
+    def header(self, name: bytes) -> str | None:
+        """One request header."""
+        return next((v.decode("latin-1") for key, v in self._scope["headers"] if key == name), None)
+
+    def enter(self, model: str, seconds: float | None = None) -> None:
+        """Be admitted to a model, with `seconds`, or those of the header, or the service's own, to stay.
+
+        Raises Overloaded, TooLarge, UnknownOption.
+        """
+        settings = self.service.settings
+        declared = self.header(b"content-length") or "0"
+        size = int(declared) if declared.isdigit() else 0
+        if size > settings.max_body_bytes:
+            raise TooLarge("body", f"at most {settings.max_body_bytes} bytes", declared)
+        asked = self._asked_seconds() if seconds is None else seconds
+        seconds = min(settings.request_seconds, asked or settings.request_seconds)
+        gate = self.service.gate(model)
+        gate.enter(size)
+        self._gate, self._bytes = gate, size
+        self.set_deadline(seconds)
+
+    def set_deadline(self, seconds: float) -> None:
+        """Allow so many seconds from now on."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self.ticket = Ticket(seconds)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self.ticket.expire)
+
+    def _asked_seconds(self) -> float | None:
+        text = self.header(DEADLINE_HEADER.encode())
+        if text is None:
+            return None
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = 0.0
+        if not 0.0 < seconds < float("inf"):
+            raise UnknownOption(DEADLINE_HEADER, "a positive number of seconds", repr(text)[:40])
+        return seconds
+
+    async def body(self) -> bytes:
+        """The body, refused as soon as it is known to be too large; from then on the connection is watched.
+
+        Raises TooLarge, Overloaded, BodyTooSlow, Abandoned.
+        """
+        seconds = self.service.settings.body_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._read()
+        except TimeoutError:
+            raise BodyTooSlow(f"the whole body within {seconds:g} s", "less", "Send it faster.", "body") from None
+
+    async def _read(self) -> bytes:
+        limit, parts, size = self.service.settings.max_body_bytes, [], 0
+        while True:
+            message = await self._receive()
+            if message["type"] == "http.disconnect":
+                self.ticket.end(Abandoned())
+                self.ticket.check()
+            part = message.get("body", b"")
+            size += len(part)
+            if size > limit:
+                raise TooLarge("body", f"at most {limit} bytes", "more")
+            if size > self._bytes and self._gate is not None:  # of undeclared length
+                self._gate.grow(size - self._bytes)
+                self._bytes = size
+            parts.append(part)
+            if not message.get("more_body", False):
+                break
+        self._watcher = asyncio.ensure_future(self._watch())
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _watch(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
+            pass
+        self.ticket.end(Abandoned())
+
+    def leave(self) -> None:
+        """The request has been answered, or has failed."""
+        if self._watcher is not None:
+            self._watcher.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._gate is not None:
+            self._gate.leave(self._bytes)
+
+    async def off_loop(self, work: Callable[[], Result]) -> Result:
+        """Do `work` in one of the service's threads, under this request's ticket.
+
+        Raises DeadlinePassed, Abandoned.
+        """
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self.service.workers, holding, self.ticket, work)
+
+    async def in_file_thread(self, work: Callable[[], Result]) -> Result:
+        """Do `work` in the one thread that writes NetCDF: HDF5 is not thread-safe."""
+        return await asyncio.get_running_loop().run_in_executor(self.service.files, holding, self.ticket, work)
+
+    async def run(self, graph: Graph, feeds: Mapping[str, np.ndarray]) -> Results:
+        """Run a graph, in a batch with what else has come for it."""
+        future: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
+        self.service.engine.submit(graph, feeds, self.service.mailbox.receiver(future), self.ticket)
+        return await future
+
+    async def predict(self, surrogate: Surrogate, inputs: Mapping[str, np.ndarray], question: Question) -> Answer:
+        """An answer with what `question` asks for.
+
+        Raises InvalidInput in one of its forms, DeadlinePassed, Abandoned.
+        """
+        size = sum(values.size for values in inputs.values())
+        light = surrogate.is_light and size <= LIGHT
+        prepare = partial(surrogate.prepare, inputs, question)
+        prepared = prepare() if light else await self.off_loop(prepare)
+        results = await self.run(surrogate.graphs["model"], prepared.feeds)
+        conclude = partial(surrogate.conclude, prepared, results)
+        return conclude() if light and question.is_bare else await self.off_loop(conclude)
+
+
+class Visits:
+    """ASGI middleware: every request gets a visit, which ends with it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        visit = scope["visit"] = Visit(scope["app"].state.service, scope, receive)
+        try:
+            await self.app(scope, receive, send)
+        finally:
+            visit.leave()
+
+
+def visit_of(request: HTTPConnection) -> Visit:
+    """The stay of this request."""
+    return cast(Visit, request.scope["visit"])
+
+
+def service_of(request: HTTPConnection) -> Service:
+    """The running service."""
+    return visit_of(request).service
