@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from api import schemas
-from api.encodings import frames, json, netcdf, npy, png
+from api.encodings import frames, json, netcdf, npy, pictures
 from api.errors import MEDIA_TYPE as PROBLEM
 from api.routes.catalogue import body as example_inputs
 from api.routes.forecast import LINES
@@ -18,12 +18,15 @@ BODY_ERRORS = ("400", "404", "406", "413", "415", "422", "500")
 
 
 def install(app: FastAPI) -> None:
-    """Replace app.openapi; the document is built once, after the bundles are loaded."""
+    """Replace app.openapi; the document is built anew when other bundles are served."""
+    generation = 0
 
     def build() -> dict[str, Any]:
-        if app.openapi_schema is None:
-            service = app.state.service
-            app.openapi_schema = _document(app, service.repository.surrogates)
+        nonlocal generation
+        repository = app.state.service.repository
+        if app.openapi_schema is None or generation != repository.generation:
+            generation = repository.generation
+            app.openapi_schema = _document(app, repository.surrogates)
         return app.openapi_schema
 
     app.openapi = build  # type: ignore[method-assign]
@@ -142,7 +145,7 @@ def _answer(call: str) -> dict[str, Any]:
     kind = kinds.get(call, "DerivativeResponse")
     content: dict[str, Any] = {json.MEDIA_TYPE: {"schema": {"$ref": REFERENCE + kind}}}
     if call == "predict":
-        content |= {npy.MEDIA_TYPE: {}, png.MEDIA_TYPE: {}, netcdf.MEDIA_TYPE: {}}
+        content |= {npy.MEDIA_TYPE: {}, pictures.MEDIA_TYPE: {}, netcdf.MEDIA_TYPE: {}}
     if call == "forecast":
-        content |= {LINES: {}, frames.MEDIA_TYPE: {}, png.MEDIA_TYPE: {}, netcdf.MEDIA_TYPE: {}}
+        content |= {LINES: {}, frames.MEDIA_TYPE: {}, pictures.MEDIA_TYPE: {}, netcdf.MEDIA_TYPE: {}}
     return {"description": "Answer", "content": content}

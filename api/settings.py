@@ -31,6 +31,15 @@ class Settings(BaseSettings):
     request_seconds: float = Field(
         default=60.0, gt=0, description="Longest a request may take; X-Request-Timeout asks for less."
     )
+    reload_seconds: float = Field(
+        default=10.0, ge=0, description="How often the directory of bundles is looked at for changes; 0 means never."
+    )
+    max_model_bytes: int = Field(
+        default=4 * 2**30, ge=2**20, description="Most memory that bundles may take together; others are refused."
+    )
+    model_control: bool = Field(default=False, description="Allow loading and unloading models over the API.")
+    allow_cpu: bool = Field(default=False, description="Where no GPU is found though one is asked for, use the CPU.")
+    cuda_graphs: bool = Field(default=False, description="On a GPU, record and replay launches for each batch size.")
     body_seconds: float = Field(default=30.0, gt=0, description="Longest a body may take to arrive.")
     max_body_bytes: int = Field(default=32 * 2**20, ge=1024, description="Largest request body.")
     max_batch: int = Field(default=64, ge=1, description="Most samples in one request.")

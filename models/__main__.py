@@ -7,30 +7,12 @@ from pathlib import Path
 
 import numpy as np
 
-from models.bundle import GOLDEN_FILE
+from models.acceptance import check_golden
 from models.errors import BrokenBundle, SurrogateError
 from models.fields import check_names
 from models.repository import SHIPPED, Repository, bundle_folders, load_surrogate
 from models.runtime import RuntimeOptions
 from models.surrogate import Question, Surrogate, describe
-
-GOLDEN_TOLERANCE = 1e-5  # relative; summation order differs between processors and providers
-
-
-def check_golden(surrogate: Surrogate) -> float:
-    """Relative distance of today's outputs from the stored ones.
-
-    Raises BrokenBundle when it exceeds the tolerance.
-    """
-    golden = surrogate.bundle.arrays(GOLDEN_FILE)
-    inputs = {key.removeprefix("input."): values for key, values in golden.items() if key.startswith("input.")}
-    distances = [0.0]
-    for name, prediction in surrogate.run(inputs).items():
-        stored = golden[f"{name}_members"]
-        distances.append(float(np.linalg.norm(prediction.members - stored) / np.linalg.norm(stored)))
-    if not max(distances) <= GOLDEN_TOLERANCE:
-        raise BrokenBundle(GOLDEN_FILE, f"outputs within {GOLDEN_TOLERANCE:g}", f"{max(distances):.2e}")
-    return max(distances)
 
 
 def _check(root: Path) -> int:

@@ -24,6 +24,7 @@ Deliver = Callable[[Results | None, BaseException | None], None]
 Key = tuple[int, tuple[tuple[int, ...], ...]]
 
 LARGEST_BATCH = 16
+UNMEASURED_BATCH = 4
 WORTHWHILE = 0.97  # a larger batch must save this much per sample to be preferred: latency counts too
 RETRY_AFTER = 1.0
 _log = logging.getLogger(__name__)
@@ -106,7 +107,7 @@ class Engine:
         if ticket is not UNLIMITED:
             ticket.watch(self._reconsider)
         count, now = len(next(iter(feeds.values()))), time.perf_counter_ns()
-        size = graph.batch or LARGEST_BATCH
+        size = graph.batch or UNMEASURED_BATCH
         if count <= size:
             self._enqueue([_Job(graph, feeds, count, ticket, deliver, now)])
             return
@@ -184,7 +185,7 @@ class Engine:
         key = min(self._queues, key=lambda k: self._queues[k][0].since)
         queue = self._queues[key]
         batch = [queue.popleft()]
-        room = (batch[0].graph.batch or LARGEST_BATCH) - batch[0].count
+        room = (batch[0].graph.batch or UNMEASURED_BATCH) - batch[0].count
         while queue and queue[0].count <= room:
             room -= queue[0].count
             batch.append(queue.popleft())
@@ -267,8 +268,8 @@ def _joined(batch: list[_Job]) -> Mapping[str, np.ndarray]:
     return {name: np.concatenate([job.feeds[name] for job in batch]) for name in batch[0].feeds}
 
 
-def best_batch(graph: Graph, seconds: float = 0.25) -> int:
-    """The batch size that runs fastest per sample on this machine: 1, 2, 4, … while it pays and time allows.
+def best_batch(graph: Graph, seconds: float = 0.2) -> int:
+    """The batch size that runs fastest per sample on this machine: 1, 2, 4, … while it pays and `seconds` allow.
 
     Measured on ones, twice each after a first run that allocates; a graph of one fixed batch size has no choice.
     """
@@ -284,9 +285,9 @@ def best_batch(graph: Graph, seconds: float = 0.25) -> int:
             best, found = spent, size
         elif spent > best / WORTHWHILE:
             break
-        if time.perf_counter() - began > seconds:
-            break
         size *= 2
+        if time.perf_counter() - began + 3 * size * spent > seconds:
+            break
     return found
 
 

@@ -1,17 +1,28 @@
-"""A directory of bundles, <name>/<version>/: discover, load, look up."""
+"""A directory of bundles, <name>/<version>/: discover, load, look up, swap while serving.
 
+What is served is one immutable table, replaced as a whole: a request sees the old or the new, never half of each, and
+what it has in hand stays alive until it is done. A bundle that does not pass leaves the one before it serving.
+"""
+
+import contextlib
 import logging
+import threading
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
-from models import catalog
-from models.bundle import MANIFEST_FILE, read
+from models import acceptance, catalog
+from models.bundle import MANIFEST_FILE, WEIGHTS_FILE, read, read_manifest
 from models.errors import BrokenBundle, UnknownModel, UnknownVersion
-from models.runtime import RuntimeOptions, Scheduler
+from models.runtime import DeviceUnavailable, RuntimeOptions, Scheduler
 from models.surrogate import Surrogate
 
 SHIPPED = Path(__file__).parent / "zoo"
+LOADERS = 2
 _log = logging.getLogger(__name__)
+
+State = tuple[tuple[str, int, int], ...]
 
 
 def bundle_folders(root: Path) -> tuple[Path, ...]:
@@ -37,44 +48,206 @@ def load_surrogate(folder: Path, options: RuntimeOptions, scheduler: Scheduler |
     return Surrogate(bundle, entry, options, scheduler=scheduler)
 
 
-class Repository:
-    """Surrogates by name and version; a broken bundle is reported and the rest are served."""
+def memory_of(folder: Path) -> int:
+    """Bytes a bundle takes in memory: its files, and the weights once more for every graph that uses them.
 
-    def __init__(self, root: Path, options: RuntimeOptions, scheduler: Scheduler | None = None) -> None:
-        self._surrogates: dict[str, dict[str, Surrogate]] = {}
+    Raises BrokenBundle.
+    """
+    files = read_manifest(folder).document["files"]
+    sizes = {name: int(facts["bytes"]) for name, facts in files.items()}
+    graphs = sum(name.endswith(".onnx") for name in sizes)
+    return int(sum(sizes.values()) + graphs * sizes.get(WEIGHTS_FILE, 0))
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One version that is served, as its files were when it was loaded, and the bytes it takes."""
+
+    surrogate: Surrogate
+    state: State
+    memory: int
+
+
+Table = Mapping[tuple[str, str], Entry]
+
+
+class Repository:
+    """Surrogates by name and version; a broken bundle is reported and the rest are served.
+
+    With a scheduler, bundles have to pass `models.acceptance` before they serve; those there at the start are measured
+    by `measure`, later ones before they are swapped in. `limit` is the most bytes that bundles may take together.
+    """
+
+    def __init__(
+        self, root: Path, options: RuntimeOptions, scheduler: Scheduler | None = None, limit: int | None = None
+    ) -> None:
+        self._root, self._options, self._scheduler, self._limit = root, options, scheduler, limit
+        self._table: Table = {}
+        self._refused: dict[tuple[str, str], State] = {}
+        self._unloaded: set[str] = set()
+        self._changing = threading.Lock()
         self.broken: dict[str, str] = {}
-        for folder in bundle_folders(root):
-            label = f"{folder.parent.name}/{folder.name}"
-            try:
-                loaded = load_surrogate(folder, options, scheduler)
-            except BrokenBundle as error:
-                self.broken[label] = str(error)
-                _log.error("bundle %s was not loaded: %s", label, error)
-                continue
-            self._surrogates.setdefault(loaded.manifest.name, {})[loaded.manifest.version] = loaded
+        self.generation = 0
+        self.refresh()
 
     @property
     def surrogates(self) -> tuple[Surrogate, ...]:
         """The latest version of every model."""
-        return tuple(self.get(name) for name in sorted(self._surrogates))
+        table = self._table
+        return tuple(_latest(table, name).surrogate for name in sorted({name for name, _ in table}))
+
+    @property
+    def memory(self) -> Mapping[str, int]:
+        """Bytes taken by each model, all its versions together."""
+        found: dict[str, int] = {}
+        for (name, _), entry in self._table.items():
+            found[name] = found.get(name, 0) + entry.memory
+        return found
+
+    @property
+    def unloaded(self) -> frozenset[str]:
+        """Models that were taken out of service by request."""
+        return frozenset(self._unloaded)
 
     def versions(self, name: str) -> Mapping[str, Surrogate]:
         """All versions of one model.
 
         Raises UnknownModel.
         """
-        if name not in self._surrogates:
-            raise UnknownModel(name, sorted(self._surrogates))
-        return self._surrogates[name]
+        table = self._table
+        found = {version: entry.surrogate for (one, version), entry in table.items() if one == name}
+        if not found:
+            raise UnknownModel(name, sorted({one for one, _ in table}))
+        return found
 
     def get(self, name: str, version: str | None = None) -> Surrogate:
         """One version, the latest by default.
 
         Raises UnknownModel, UnknownVersion.
         """
-        versions = self.versions(name)
-        if version is None:
-            version = max(versions, key=_version_key)
-        if version not in versions:
-            raise UnknownVersion(name, version, versions)
-        return versions[version]
+        table = self._table
+        if version is None and any(one == name for one, _ in table):
+            return _latest(table, name).surrogate
+        entry = table.get((name, version or ""))
+        if entry is None:
+            raise UnknownVersion(name, version or "", self.versions(name))
+        return entry.surrogate
+
+    def refresh(self) -> bool:
+        """Look at the directory again; whether anything changed. Loads, verifies and warms beside what is served."""
+        with self._changing:
+            folders = {(f.parent.name, f.name): f for f in bundle_folders(self._root)}
+            folders = {key: folder for key, folder in folders.items() if key[0] not in self._unloaded}
+            states = {key: _state(folder) for key, folder in folders.items()}
+            stale = [k for k, s in states.items() if s not in (self._known_state(k), self._refused.get(k))]
+            gone = [key for key in self._table if key not in folders]
+            for key in [k for k in self._refused if k not in folders]:
+                del self._refused[key]
+                self.broken.pop("/".join(key), None)
+            loaded = self._load({key: folders[key] for key in stale}, states)
+            table = {key: entry for key, entry in self._table.items() if key not in gone} | loaded
+            changed = bool(gone or loaded)
+            if changed:
+                self._table = dict(sorted(table.items(), key=lambda item: (item[0][0], _version_key(item[0][1]))))
+                self.generation += 1
+        return changed
+
+    def load(self, name: str) -> None:
+        """Put a model into service, again or anew.
+
+        Raises BrokenBundle, UnknownModel.
+        """
+        self._unloaded.discard(name)
+        for key in [key for key in self._refused if key[0] == name]:
+            del self._refused[key]
+        self.refresh()
+        reasons = [reason for label, reason in self.broken.items() if label.split("/")[0] == name]
+        if reasons:
+            raise BrokenBundle(name, "a bundle that can be served", reasons[0])
+        self.versions(name)
+
+    def unload(self, name: str) -> None:
+        """Take a model out of service, until it is loaded by request or the service starts anew.
+
+        Raises UnknownModel.
+        """
+        self.versions(name)
+        self._unloaded.add(name)
+        self.refresh()
+
+    def measure(self) -> None:
+        """Find the best batch size of every bundle that has none yet, on this machine."""
+        for entry in self._table.values():
+            if entry.surrogate.graphs["model"].batch is None:
+                acceptance.tune(entry.surrogate)
+
+    @property
+    def _is_serving(self) -> bool:
+        return self._scheduler is not None and self.generation > 0
+
+    def _known_state(self, key: tuple[str, str]) -> State | None:
+        return self._table[key].state if key in self._table else None
+
+    def _load(
+        self, folders: Mapping[tuple[str, str], Path], states: Mapping[tuple[str, str], State]
+    ) -> dict[tuple[str, str], Entry]:
+        """Entries of the bundles that pass; sessions are opened side by side, measurements made one at a time."""
+        with ThreadPoolExecutor(LOADERS, thread_name_prefix="loader") as pool:
+            attempts = {key: pool.submit(self._open, folder, states[key]) for key, folder in folders.items()}
+        taken = sum(entry.memory for key, entry in self._table.items() if key not in folders)
+        found: dict[tuple[str, str], Entry] = {}
+        for key, attempt in attempts.items():
+            label = "/".join(key)
+            try:
+                entry = attempt.result()
+                self._require_room(taken + entry.memory)
+                if self._is_serving:
+                    acceptance.tune(entry.surrogate)
+            except BrokenBundle as error:
+                self.broken[label] = str(error)
+                self._refused[key] = states[key]
+                _log.error("bundle %s was not loaded: %s", label, error)
+                continue
+            found[key] = entry
+            taken += entry.memory
+            self.broken.pop(label, None)
+            self._refused.pop(key, None)
+            _log.info("bundle %s is served", label)
+        return found
+
+    def _open(self, folder: Path, state: State) -> Entry:
+        try:
+            return self._accepted(folder, state)
+        except (BrokenBundle, DeviceUnavailable):
+            raise
+        except Exception as error:  # a manifest may be wrong in any way
+            got = f"{type(error).__name__}: {error}"[:200]
+            raise BrokenBundle(MANIFEST_FILE, "a bundle that can be read", got) from error
+
+    def _accepted(self, folder: Path, state: State) -> Entry:
+        memory = memory_of(folder)
+        self._require_room(memory)
+        surrogate = load_surrogate(folder, self._options, self._scheduler)
+        if self._scheduler is not None:
+            acceptance.check_golden(surrogate)
+            if self._is_serving:
+                acceptance.check_derivatives(surrogate)
+        return Entry(surrogate, state, memory)
+
+    def _require_room(self, memory: int) -> None:
+        if self._limit is not None and memory > self._limit:
+            raise BrokenBundle("memory of all bundles", f"at most {self._limit} bytes", f"{memory} with this one")
+
+
+def _latest(table: Table, name: str) -> Entry:
+    return table[max((key for key in table if key[0] == name), key=lambda key: _version_key(key[1]))]
+
+
+def _state(folder: Path) -> State:
+    """What tells that files have changed, without reading them."""
+    found = []
+    with contextlib.suppress(OSError):  # files may go while we look; the next look sees it
+        for path in sorted(folder.iterdir()):
+            status = path.lstat()
+            found.append((path.name, status.st_size, status.st_mtime_ns))
+    return tuple(found)

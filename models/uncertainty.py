@@ -14,12 +14,13 @@ the grid, gives quantiles and exceedance probabilities.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 from scipy.ndimage import gaussian_filter
-from scipy.stats import beta
+from scipy.special import betaincinv
 
 from models.errors import NotOffered, UnsupportedLevel
 from models.fields import LEAD_TIME, Field
@@ -117,8 +118,8 @@ def rank(count: int, level: float, blocks: int | None = None) -> int:
 def coverage_interval(count: int, level: float, mass: float = 0.9) -> tuple[float, float]:
     """Interval of the realised coverage, Beta(k, n+1−k), holding `mass` of its law."""
     k = rank(count, level)
-    law = beta(k, count + 1 - k)
-    return float(law.ppf((1 - mass) / 2)), float(law.ppf((1 + mass) / 2))
+    low, high = (float(betaincinv(k, count + 1 - k, share)) for share in ((1 - mass) / 2, (1 + mass) / 2))
+    return low, high
 
 
 @dataclass(frozen=True)
@@ -127,17 +128,20 @@ class Stored:
 
     residuals: np.ndarray
     scales: np.ndarray
-    pointwise: np.ndarray
 
     @classmethod
     def of(cls, arrays: Mapping[str, np.ndarray]) -> "Stored":
-        """From a bundle's arrays; `pointwise` are |r|/s in order at every point."""
+        """From a bundle's arrays."""
         residuals = arrays["residuals"].astype(np.float32) * arrays["residual_unit"]
-        scales = arrays["scales"].astype(np.float32) * arrays["scale_unit"]
+        return cls(residuals, arrays["scales"].astype(np.float32) * arrays["scale_unit"])
+
+    @cached_property
+    def pointwise(self) -> np.ndarray:
+        """|r|/s in order at every point."""
         # both were rounded to half precision: enlarge so that rounding can only widen the band
         rounding = (1 + HALF_ROUNDING) / (1 - HALF_ROUNDING)
-        ratio = np.abs(residuals) / np.where(scales > 0, scales, 1.0) * rounding
-        return cls(residuals, scales, np.sort(ratio, axis=0))
+        ratio = np.abs(self.residuals) / np.where(self.scales > 0, self.scales, 1.0) * rounding
+        return np.sort(ratio, axis=0)
 
     def law(self) -> np.ndarray:
         """The law of the error pooled over cases and points."""
@@ -172,7 +176,11 @@ class Calibration:
         self._extend = (-1, *(1,) * (len(field.shape) - 1)) if leads else (1,) * len(field.shape)
         self.profile: np.ndarray | None = arrays.get("profile")
         self._stored = Stored.of(arrays) if "residuals" in arrays else None
-        self._law = arrays["law"] if self._stored is None else self._stored.law()
+        self._stored_law = arrays.get("law")
+
+    @cached_property
+    def _law(self) -> np.ndarray:
+        return self.stored.law() if self._stored_law is None else self._stored_law
 
     @property
     def count(self) -> int:

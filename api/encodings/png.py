@@ -19,7 +19,6 @@ from models.forecast import Forecast, Frame, Summary
 from models.physical_model import Arrays
 from models.surrogate import Answer, Question, Surrogate
 
-MEDIA_TYPE = "image/png"
 DPI = 100
 COLUMNS = 4
 SECONDS = 8.0  # of a whole film

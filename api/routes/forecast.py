@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 from api.encodings import frames as binary
-from api.encodings import json, netcdf, png
+from api.encodings import json, netcdf, pictures
 from api.encodings.trajectory import assemble, axes_of
 from api.errors import problem_document
 from api.routes import answers, requests
@@ -25,7 +25,7 @@ from models.ticket import current
 
 router = APIRouter()
 LINES = "application/x-ndjson"
-RESPONSES = (json.MEDIA_TYPE, LINES, binary.MEDIA_TYPE, png.MEDIA_TYPE, netcdf.MEDIA_TYPE, netcdf.ALSO_ACCEPTED)
+RESPONSES = (json.MEDIA_TYPE, LINES, binary.MEDIA_TYPE, pictures.MEDIA_TYPE, netcdf.MEDIA_TYPE, netcdf.ALSO_ACCEPTED)
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ async def forecast(request: Request, name: str, version: str | None = None) -> R
     wanted = requests.accepted(request, RESPONSES)
     visit = requests.admit(request, surrogate)
     asked = await _read(request, surrogate)
-    if wanted == png.MEDIA_TYPE:
+    if wanted == pictures.MEDIA_TYPE:
         require_one_sample(asked.inputs)
     if wanted == LINES or (wanted == json.MEDIA_TYPE and asked.options.stream):
         return _streamed(request, asked, LINES, lambda document: json.dump(document) + b"\n")
@@ -73,9 +73,9 @@ async def forecast(request: Request, name: str, version: str | None = None) -> R
     if wanted == json.MEDIA_TYPE:
         return requests.json_response(_document(asked, frames, summary))
     parts = (surrogate, dict(asked.inputs), asked.forecast, frames, summary)
-    if wanted == png.MEDIA_TYPE:
-        picture = await visit.off_loop(partial(png.encode_forecast, *parts))
-        return Response(picture, media_type=png.MEDIA_TYPE)
+    if wanted == pictures.MEDIA_TYPE:
+        picture = await visit.off_loop(partial(pictures.encode_forecast, *parts))
+        return Response(picture, media_type=pictures.MEDIA_TYPE)
     members = "members" in asked.options.include
     work = partial(netcdf.encode_forecast, *parts, str(asked.head["id"]), members)
     return Response(await visit.in_file_thread(work), media_type=netcdf.MEDIA_TYPE)

@@ -8,7 +8,7 @@ import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from api.encodings import json, netcdf, npy, png
+from api.encodings import json, netcdf, npy, pictures
 from api.errors import UnsupportedMediaType
 from api.routes import answers, requests
 from api.schemas import PredictOptions, parse_options
@@ -17,7 +17,7 @@ from models.errors import WrongShape
 from models.surrogate import Answer, Surrogate
 
 router = APIRouter()
-RESPONSES = (json.MEDIA_TYPE, npy.MEDIA_TYPE, png.MEDIA_TYPE, netcdf.MEDIA_TYPE, netcdf.ALSO_ACCEPTED)
+RESPONSES = (json.MEDIA_TYPE, npy.MEDIA_TYPE, pictures.MEDIA_TYPE, netcdf.MEDIA_TYPE, netcdf.ALSO_ACCEPTED)
 
 
 @router.post("/models/{name}/predict")
@@ -38,10 +38,10 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     if wanted == npy.MEDIA_TYPE:
         mean = next(iter(answer.predictions.values())).mean
         return Response(npy.encode(mean if batched else mean[0]), media_type=npy.MEDIA_TYPE)
-    if wanted == png.MEDIA_TYPE:
+    if wanted == pictures.MEDIA_TYPE:
         require_one_sample(inputs)
-        picture = await visit.off_loop(partial(png.encode_answer, surrogate, inputs, answer))
-        return Response(picture, media_type=png.MEDIA_TYPE)
+        picture = await visit.off_loop(partial(pictures.encode_answer, surrogate, inputs, answer))
+        return Response(picture, media_type=pictures.MEDIA_TYPE)
     if wanted != json.MEDIA_TYPE:
         return await _file(request, surrogate, inputs, answer, "members" in options.include)
     writer = answers.Writer(options, batched, answer.validity)

@@ -11,7 +11,8 @@ import pytest
 from scipy.stats import beta
 
 from models import catalog
-from models.__main__ import GOLDEN_TOLERANCE, check_golden, main
+from models.__main__ import main
+from models.acceptance import GOLDEN_TOLERANCE, check_golden
 from models.bundle import ALLOWED_OPERATORS, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, read, write
 from models.errors import BrokenBundle
 from models.repository import SHIPPED, Repository, load_surrogate

@@ -1,0 +1,76 @@
+"""What a bundle must show before it is served: today's graphs give yesterday's golden outputs, derivatives fit.
+
+Doing so also warms it: sessions allocate, features compile.
+"""
+
+import numpy as np
+
+from models.batching import best_batch
+from models.bundle import GOLDEN_FILE, GRAPH_FILES
+from models.errors import BrokenBundle
+from models.physical_model import Arrays
+from models.surrogate import Surrogate
+
+GOLDEN_TOLERANCE = 1e-5  # relative; summation order differs between processors and providers
+
+
+def golden_inputs(surrogate: Surrogate) -> Arrays:
+    """The stored inputs, by field."""
+    golden = surrogate.bundle.arrays(GOLDEN_FILE)
+    return {key.removeprefix("input."): values for key, values in golden.items() if key.startswith("input.")}
+
+
+def check_golden(surrogate: Surrogate) -> float:
+    """Relative distance of today's outputs from the stored ones.
+
+    Raises BrokenBundle when it exceeds the tolerance, or when the graph is not the one the manifest describes.
+    """
+    golden, inputs = surrogate.bundle.arrays(GOLDEN_FILE), golden_inputs(surrogate)
+    try:
+        found = surrogate.run(inputs)
+        distances = {
+            name: float(np.linalg.norm(prediction.members - golden[f"{name}_members"]))
+            / float(np.linalg.norm(golden[f"{name}_members"]))
+            for name, prediction in found.items()
+        }
+    except Exception as error:  # ONNX Runtime and NumPy raise a dozen unrelated classes
+        raise BrokenBundle(GRAPH_FILES["model"], "the graph the manifest describes", str(error)[:200]) from error
+    largest = max(distances.values())
+    if not largest <= GOLDEN_TOLERANCE:
+        raise BrokenBundle(GOLDEN_FILE, f"outputs within {GOLDEN_TOLERANCE:g}", f"{largest:.2e}")
+    return largest
+
+
+def check_derivatives(surrogate: Surrogate) -> None:
+    """Both derivative graphs, where there are any, take and return what the fields say.
+
+    Raises BrokenBundle.
+    """
+    inputs = {name: np.asarray(v[:1], dtype=np.float32) for name, v in golden_inputs(surrogate).items()}
+    manifest = surrogate.manifest
+    calls = {
+        "jvp": lambda: surrogate.jvp(inputs, {name: np.zeros_like(v) for name, v in inputs.items()})[1],
+        "vjp": lambda: surrogate.vjp(
+            inputs, {f.name: np.zeros((1, manifest.members, *f.shape), np.float32) for f in manifest.outputs}
+        )[1],
+    }
+    shapes = {
+        "jvp": {item.name: item.shape for item in manifest.outputs},
+        "vjp": {item.name: item.shape for item in manifest.inputs},
+    }
+    for kind in surrogate.derivatives_offered:
+        try:
+            found = {
+                name: values.shape[-len(shapes[kind][name]) or values.ndim :] for name, values in calls[kind]().items()
+            }
+        except Exception as error:  # as above
+            raise BrokenBundle(GRAPH_FILES[kind], "the derivative of the graph", str(error)[:200]) from error
+        if found != shapes[kind]:
+            raise BrokenBundle(GRAPH_FILES[kind], f"derivatives of shapes {shapes[kind]}", str(found)[:200])
+
+
+def tune(surrogate: Surrogate) -> None:
+    """Measure the best batch size; derivative graphs do the same work per sample and more, and get the same."""
+    size = best_batch(surrogate.graphs["model"])
+    for graph in surrogate.graphs.values():
+        graph.batch = graph.fixed_batch or size
