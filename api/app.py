@@ -12,7 +12,7 @@ from api import errors, openapi, pages
 from api.routes import catalogue, derivatives, explain, forecast, health, predict
 from api.service import Service, Visits
 from api.settings import Settings
-from api.telemetry import Measure
+from api.telemetry import REGISTRY, Measure, ServiceCollector
 from models.batching import Engine
 from models.repository import Repository
 from models.runtime import RuntimeOptions
@@ -45,11 +45,14 @@ def create_app(settings: Settings) -> FastAPI:
             closing(Engine()) as engine,
         ):
             repository = Repository(settings.zoo, options, engine, settings.max_model_bytes)
-            app.state.service = Service(settings, repository, engine, workers, files)
+            app.state.service = service = Service(settings, repository, engine, workers, files)
+            collector = ServiceCollector(service)
+            REGISTRY.register(collector)
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(_watch(repository, settings.reload_seconds))
                 yield
                 watch.cancel()
+            REGISTRY.unregister(collector)
 
     app = FastAPI(
         title="Surrogates of physical models", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None

@@ -31,6 +31,7 @@ class Settings(BaseSettings):
     request_seconds: float = Field(
         default=60.0, gt=0, description="Longest a request may take; X-Request-Timeout asks for less."
     )
+    grace_seconds: int = Field(default=60, ge=1, description="Longest that requests may go on after SIGTERM.")
     reload_seconds: float = Field(
         default=10.0, ge=0, description="How often the directory of bundles is looked at for changes; 0 means never."
     )
