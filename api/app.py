@@ -15,7 +15,7 @@ from api.settings import Settings
 from api.telemetry import REGISTRY, Measure, ServiceCollector
 from models.batching import Engine
 from models.repository import Repository
-from models.runtime import RuntimeOptions
+from models.runtime import RuntimeOptions, available_cores
 
 VERSION = "0.1.0"
 
@@ -40,12 +40,13 @@ def create_app(settings: Settings) -> FastAPI:
             settings.device, settings.threads, fall_back=settings.allow_cpu, cuda_graphs=settings.cuda_graphs
         )
         with (
-            ThreadPoolExecutor(settings.workers, thread_name_prefix="inference") as workers,
+            ThreadPoolExecutor(settings.workers or available_cores(), thread_name_prefix="worker") as workers,
+            ThreadPoolExecutor(settings.callers, thread_name_prefix="caller") as callers,
             ThreadPoolExecutor(1, thread_name_prefix="files") as files,
             closing(Engine()) as engine,
         ):
             repository = Repository(settings.zoo, options, engine, settings.max_model_bytes)
-            app.state.service = service = Service(settings, repository, engine, workers, files)
+            app.state.service = service = Service(settings, repository, engine, workers, callers, files)
             collector = ServiceCollector(service)
             REGISTRY.register(collector)
             async with asyncio.TaskGroup() as tasks:
