@@ -29,8 +29,9 @@ def single(name: str, values: np.ndarray) -> np.ndarray:
     bad = ~np.isfinite(values)
     if bad.any():
         raise NotFinite(name, int(bad.sum()), str(tuple(int(i) for i in np.argwhere(bad)[0])))
-    if values.size and np.abs(values).max() > LARGEST:
-        raise OutOfRange(name, f"at most {LARGEST:.2g} in size", f"{np.abs(values).max():g}")
+    largest = float(np.abs(values).max(initial=0.0))
+    if largest > LARGEST:
+        raise OutOfRange(name, f"at most {LARGEST:.2g} in size", f"{largest:g}")
     return np.ascontiguousarray(values, dtype=np.float32)
 
 
