@@ -3,6 +3,8 @@
 import asyncio
 import json
 import re
+import socket
+import time
 from types import SimpleNamespace
 
 import httpx
@@ -253,6 +255,17 @@ def test_admission_refuses_what_is_too_much_at_once_and_lets_go_of_what_has_left
             answer = client.post(f"{view}/Evaluate", json=GOOD)
             refused(answer, 503, "Unavailable")
             assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_the_model_that_a_body_names_has_its_own_gate():
+    with serving(SHIPPED, SURROGATE_MAX_WAITING="1") as address, httpx.Client(base_url=address) as client:
+        port = int(address.rsplit(":", 1)[1])
+        with socket.create_connection(("127.0.0.1", port)) as slow:  # comes in, and keeps its body to itself
+            slow.sendall(b"POST /umbridge/darcy/Evaluate HTTP/1.1\r\nHost: here\r\nContent-Length: 10\r\n\r\n")
+            ends = time.monotonic() + 10
+            while client.post("/umbridge/darcy/InputSizes").status_code == 200:
+                assert time.monotonic() < ends
+            assert "for darcy" in refused(client.post("/umbridge/Evaluate", json=GOOD), 503, "Unavailable")
 
 
 def test_moving_on_takes_a_place_at_the_model_and_gives_the_first_one_back():
