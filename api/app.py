@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, closing
 from fastapi import FastAPI
 
 from api import errors, openapi, pages
+from api.protocols import tesseract, umbridge
 from api.routes import catalogue, derivatives, explain, forecast, health, predict
 from api.service import Service, Visits
 from api.settings import Settings
@@ -61,6 +62,8 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (catalogue, predict, forecast, explain, derivatives):
         app.include_router(module.router, prefix="/v1", tags=["v1"])
     app.include_router(health.router, tags=["operations"])
+    app.mount("/umbridge", umbridge.application())
+    app.mount("/tesseract", tesseract.application())
     pages.install(app)
     errors.install(app)
     openapi.install(app)

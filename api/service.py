@@ -113,6 +113,17 @@ class Visit:
         self._gate, self._bytes = gate, size
         self.set_deadline(seconds)
 
+    def move(self, model: str) -> None:
+        """Go on to the gate of the model that the body has named; whoever enters without a model comes this way.
+
+        Raises Overloaded.
+        """
+        gate, before = self.service.gate(model), self._gate
+        gate.enter(self._bytes)
+        self._gate = gate
+        if before is not None:
+            before.leave(self._bytes)
+
     def set_deadline(self, seconds: float) -> None:
         """Allow so many seconds from now on."""
         if self._timer is not None:
