@@ -1,10 +1,10 @@
 """python -m api — serve."""
 
 import logging
-import os
 
 import uvicorn
 
+from api.app import create_app
 from api.settings import read_settings
 
 KEEP_ALIVE = 75  # seconds: longer than the pools of clients and proxies keep a connection
@@ -13,10 +13,6 @@ KEEP_ALIVE = 75  # seconds: longer than the pools of clients and proxies keep a 
 def main() -> None:
     """Serve until stopped."""
     settings = read_settings()
-    # the workers already use every core: BLAS threads of their own would make each wait for the others
-    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-    from api.app import create_app  # reads the variable when it brings in NumPy
-
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     address = f"http://{settings.host}:{settings.port}"
     print(f"Page:           {address}/")
