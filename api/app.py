@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager, closing
 from fastapi import FastAPI
 
 from api import errors, openapi, pages
+from api.protocols import open_inference
 from api.routes import catalogue, derivatives, explain, forecast, health, predict
 from api.service import Service, Visits
 from api.settings import Settings
@@ -59,6 +60,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.include_router(health.router, tags=["operations"])
     pages.install(app)
     errors.install(app)
+    open_inference.install(app)
     openapi.install(app)
     app.add_middleware(Visits)
     app.add_middleware(Measure)

@@ -1,0 +1,1 @@
+"""Other people's protocols over the same models; their clients work unchanged."""
