@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from threadpoolctl import threadpool_limits
 
 from api import errors, openapi, pages
-from api.protocols import tesseract, umbridge
+from api.protocols import open_inference, tesseract, umbridge
 from api.routes import catalogue, derivatives, explain, forecast, health, predict
 from api.service import Service, Visits
 from api.settings import Settings
@@ -79,6 +79,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.mount("/tesseract", tesseract.application())
     pages.install(app)
     errors.install(app)
+    open_inference.install(app)
     openapi.install(app)
     app.add_middleware(Visits)
     app.add_middleware(Measure)

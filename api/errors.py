@@ -30,6 +30,7 @@ STATUS: dict[type[SurrogateError], int] = {
     errors.UnknownVersion: 404,
     errors.NotOffered: 404,
     errors.BrokenBundle: 500,
+    errors.InvalidOutput: 500,
     errors.NotEnabled: 403,
     errors.Unavailable: 503,
     errors.Overloaded: 503,

@@ -166,14 +166,21 @@ class Visit:
             size += len(part)
             if size > limit:
                 raise TooLarge("body", f"at most {limit} bytes", "more")
-            if size > self._bytes and self._gate is not None:  # of undeclared length
-                self._gate.grow(size - self._bytes)
-                self._bytes = size
+            self.hold(size)
             parts.append(part)
             if not message.get("more_body", False):
                 break
         self._watcher = asyncio.ensure_future(self._watch())
         return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def hold(self, size: int) -> None:
+        """Take memory for a body of undeclared length, or unpacked, that has `size` bytes so far.
+
+        Raises Overloaded.
+        """
+        if size > self._bytes and self._gate is not None:
+            self._gate.grow(size - self._bytes)
+            self._bytes = size
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":

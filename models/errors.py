@@ -16,6 +16,7 @@ SurrogateError
 ├── UnknownVersion
 ├── NotOffered                  the model has no such explanation, solver or bound
 ├── BrokenBundle                files that are not what their manifest says
+├── InvalidOutput               numbers of a model that cannot be handed out
 ├── NotEnabled                  something the operator has not switched on
 ├── Unavailable                 not now: `retry_after` says when to come back
 │   └── Overloaded              as much is waiting as may wait
@@ -139,6 +140,14 @@ class BrokenBundle(SurrogateError):
 
     def __init__(self, file: str, expected: str, got: str) -> None:
         super().__init__(f"{file}: {expected}", got, "Restore the bundle from its source; it was not loaded.", file)
+
+
+class InvalidOutput(SurrogateError):
+    """Numbers of a model that cannot be handed out: not finite where nothing says that they may be missing."""
+
+    def __init__(self, field: str, expected: str, got: str) -> None:
+        remedy = "The fault is in the model; report the input to whoever runs the service."
+        super().__init__(f"{field}: {expected}", got, remedy, field)
 
 
 class NotEnabled(SurrogateError):

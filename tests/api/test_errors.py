@@ -185,7 +185,7 @@ def test_unknown_models_versions_routes_and_methods(client):
     assert_problem(client.post("/v1/models/atlantis/predict", json=body()), 404, "unknown-model", "name")
     assert_problem(client.post("/v1/models/darcy/versions/99/predict", json=body()), 404, "unknown-version", "version")
     assert_problem(client.get("/v1/models/..%2f..%2fetc"), 404, None, None)
-    assert_problem(client.get("/v2"), 404, "not-found", None)
+    assert_problem(client.get("/v3"), 404, "not-found", None)
     answer = client.delete(PREDICT)
     assert_problem(answer, 405, "method-not-allowed", None)
     assert "POST" in answer.headers["allow"]

@@ -1,0 +1,48 @@
+"""gzip and deflate (zlib): bodies unpacked as a stream, never beyond a limit."""
+
+import gzip
+import zlib
+
+from api.errors import MalformedBody, UnsupportedMediaType
+from models.errors import TooLarge
+
+WINDOWS = {"gzip": 31, "deflate": 15}
+PIECE = 2**16
+FASTEST = 1
+
+
+def require_known(encoding: str) -> None:
+    """Raises UnsupportedMediaType unless a body in this encoding can be read."""
+    if encoding not in WINDOWS:
+        raise UnsupportedMediaType("gzip or deflate", repr(encoding)[:40], "Send it plain.", "Content-Encoding")
+
+
+def unpack(body: bytes, encoding: str, limit: int) -> bytes:
+    """The body unpacked, at most `limit` bytes.
+
+    Raises TooLarge, MalformedBody.
+    """
+    stream, parts, size = zlib.decompressobj(WINDOWS[encoding]), [], 0
+    try:
+        for start in range(0, len(body), PIECE):
+            part = stream.decompress(body[start : start + PIECE], limit - size + 1)
+            size += len(part)
+            if size > limit:
+                raise TooLarge("body", f"at most {limit} bytes when unpacked", "more")
+            parts.append(part)
+            if stream.eof and (stream.unused_data or start + PIECE < len(body)):
+                raise _malformed(encoding, "one with bytes after its end")
+    except zlib.error as error:
+        raise _malformed(encoding, f"one that cannot be unpacked ({error})") from error
+    if not stream.eof:
+        raise _malformed(encoding, "one that ends early")
+    return b"".join(parts)
+
+
+def _malformed(encoding: str, got: str) -> MalformedBody:
+    return MalformedBody(f"a whole {encoding} stream", got, "Compress the body again.", "body")
+
+
+def pack(body: bytes, encoding: str) -> bytes:
+    """The body in this encoding."""
+    return gzip.compress(body, FASTEST, mtime=0) if encoding == "gzip" else zlib.compress(body, FASTEST)
