@@ -7,6 +7,8 @@ import uvicorn
 from api.app import create_app
 from api.settings import read_settings
 
+KEEP_ALIVE = 75  # seconds: longer than the pools of clients and proxies keep a connection
+
 
 def main() -> None:
     """Serve until stopped."""
@@ -16,7 +18,11 @@ def main() -> None:
     print(f"Page:           {address}/")
     print(f"Documentation:  {address}/docs")
     print("First request:  " + first_request(address), flush=True)
-    uvicorn.run(create_app(settings), host=settings.host, port=settings.port, log_level=settings.log_level)
+    uvicorn.run(
+        create_app(settings), host=settings.host, port=settings.port, log_level=settings.log_level,
+        access_log=settings.log_level == "debug", timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=settings.grace_seconds,
+    )  # fmt: skip
 
 
 def first_request(address: str) -> str:

@@ -2,21 +2,22 @@
 
 import asyncio
 import importlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, closing
+from contextlib import asynccontextmanager, closing, contextmanager
 
 from fastapi import FastAPI
+from threadpoolctl import threadpool_limits
 
 from api import errors, openapi, pages
-from api.protocols import open_inference
+from api.protocols import open_inference, tesseract, umbridge
 from api.routes import catalogue, derivatives, explain, forecast, health, predict
 from api.service import Service, Visits
 from api.settings import Settings
-from api.telemetry import Measure
+from api.telemetry import REGISTRY, Measure, ServiceCollector
 from models.batching import Engine
 from models.repository import Repository
-from models.runtime import RuntimeOptions
+from models.runtime import RuntimeOptions, available_cores
 
 VERSION = "0.1.0"
 
@@ -32,23 +33,39 @@ async def _watch(repository: Repository, seconds: float) -> None:
             await loop.run_in_executor(thread, repository.refresh)
 
 
+@contextmanager
+def _service(settings: Settings) -> Iterator[Service]:
+    """Threads, engine and bundles, for as long as the application runs."""
+    options = RuntimeOptions(
+        settings.device, settings.threads, fall_back=settings.allow_cpu, cuda_graphs=settings.cuda_graphs
+    )
+    with (
+        ThreadPoolExecutor(settings.workers or available_cores(), thread_name_prefix="worker") as workers,
+        ThreadPoolExecutor(settings.callers, thread_name_prefix="caller") as callers,
+        ThreadPoolExecutor(1, thread_name_prefix="files") as files,
+        closing(Engine()) as engine,
+    ):
+        repository = Repository(settings.zoo, options, engine, settings.max_model_bytes)
+        service = Service(settings, repository, engine, workers, callers, files)
+        collector = ServiceCollector(service)
+        REGISTRY.register(collector)
+        try:
+            # the workers already use every core: with BLAS threads of its own each would wait for the others
+            with threadpool_limits(1, "blas"):
+                yield service
+        finally:
+            REGISTRY.unregister(collector)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The service for one settings object; bundles are verified and loaded before the first request."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        options = RuntimeOptions(
-            settings.device, settings.threads, fall_back=settings.allow_cpu, cuda_graphs=settings.cuda_graphs
-        )
-        with (
-            ThreadPoolExecutor(settings.workers, thread_name_prefix="inference") as workers,
-            ThreadPoolExecutor(1, thread_name_prefix="files") as files,
-            closing(Engine()) as engine,
-        ):
-            repository = Repository(settings.zoo, options, engine, settings.max_model_bytes)
-            app.state.service = Service(settings, repository, engine, workers, files)
+        with _service(settings) as service:
+            app.state.service = service
             async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(_watch(repository, settings.reload_seconds))
+                watch = tasks.create_task(_watch(service.repository, settings.reload_seconds))
                 yield
                 watch.cancel()
 
@@ -58,6 +75,8 @@ def create_app(settings: Settings) -> FastAPI:
     for module in (catalogue, predict, forecast, explain, derivatives):
         app.include_router(module.router, prefix="/v1", tags=["v1"])
     app.include_router(health.router, tags=["operations"])
+    app.mount("/umbridge", umbridge.application())
+    app.mount("/tesseract", tesseract.application())
     pages.install(app)
     errors.install(app)
     open_inference.install(app)

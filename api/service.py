@@ -38,6 +38,7 @@ class Service:
     repository: Repository
     engine: Engine
     workers: ThreadPoolExecutor
+    callers: ThreadPoolExecutor
     files: ThreadPoolExecutor
     gates: dict[str, Gate] = field(default_factory=dict)
     mailbox: "Mailbox" = field(default_factory=lambda: Mailbox())
@@ -112,6 +113,17 @@ class Visit:
         self._gate, self._bytes = gate, size
         self.set_deadline(seconds)
 
+    def move(self, model: str) -> None:
+        """Go on to the gate of the model that the body has named; whoever enters without a model comes this way.
+
+        Raises Overloaded.
+        """
+        gate, before = self.service.gate(model), self._gate
+        gate.enter(self._bytes)
+        self._gate = gate
+        if before is not None:
+            before.leave(self._bytes)
+
     def set_deadline(self, seconds: float) -> None:
         """Allow so many seconds from now on."""
         if self._timer is not None:
@@ -185,12 +197,19 @@ class Visit:
             self._gate.leave(self._bytes)
 
     async def off_loop(self, work: Callable[[], Result]) -> Result:
-        """Do `work` in one of the service's threads, under this request's ticket.
+        """Do `work` that computes, in one of as many threads as there are cores, under this request's ticket.
 
         Raises DeadlinePassed, Abandoned.
         """
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self.service.workers, holding, self.ticket, work)
+
+    async def call(self, work: Callable[[], Result]) -> Result:
+        """Do `work` that mostly waits for the engine, under this request's ticket: more of it may go on at a time.
+
+        Raises DeadlinePassed, Abandoned.
+        """
+        return await asyncio.get_running_loop().run_in_executor(self.service.callers, holding, self.ticket, work)
 
     async def in_file_thread(self, work: Callable[[], Result]) -> Result:
         """Do `work` in the one thread that writes NetCDF: HDF5 is not thread-safe."""

@@ -23,7 +23,12 @@ class Settings(BaseSettings):
     zoo: Path = Field(default=SHIPPED, description="Directory of bundles, <name>/<version>/.")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where graphs run.")
     threads: int = Field(default=0, ge=0, description="Threads of ONNX Runtime; 0 means the cores available.")
-    workers: int = Field(default=8, ge=1, le=64, description="Threads for what is computed beside the graphs.")
+    workers: int = Field(
+        default=0, ge=0, le=64, description="Threads for bounds, bands and pictures; 0 means the cores available."
+    )
+    callers: int = Field(
+        default=8, ge=1, le=64, description="Forecasts, explanations and derivatives in progress at the same time."
+    )
     max_waiting: int = Field(default=256, ge=1, description="Most requests at a time per model; more get a 503.")
     max_waiting_bytes: int = Field(
         default=256 * 2**20, ge=2**16, description="Most bytes of request bodies at a time per model; more get a 503."
@@ -31,6 +36,7 @@ class Settings(BaseSettings):
     request_seconds: float = Field(
         default=60.0, gt=0, description="Longest a request may take; X-Request-Timeout asks for less."
     )
+    grace_seconds: int = Field(default=60, ge=1, description="Longest that requests may go on after SIGTERM.")
     reload_seconds: float = Field(
         default=10.0, ge=0, description="How often the directory of bundles is looked at for changes; 0 means never."
     )

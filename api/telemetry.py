@@ -1,10 +1,14 @@
 """Metrics of the service."""
 
 import time
+from collections.abc import Iterator
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, Metric, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.service import Service
 
 REGISTRY = CollectorRegistry()
 REQUESTS = Counter(
@@ -17,6 +21,54 @@ LATENCY = Histogram(
     registry=REGISTRY,
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
 )
+
+NANO = 1e-9
+STATISTICS = {
+    "surrogate_samples": ("Samples that graphs have run.", "samples", 1.0),
+    "surrogate_runs": ("Runs of graphs; samples over runs is the mean batch.", "runs", 1.0),
+    "surrogate_failed_runs": ("Runs that raised.", "failures", 1.0),
+    "surrogate_dropped": ("Jobs that expired or were abandoned, unrun or stopped.", "dropped", 1.0),
+    "surrogate_queue_seconds": ("Time samples have waited for a run.", "queued_ns", NANO),
+    "surrogate_compute_seconds": ("Time graphs have run.", "computed_ns", NANO),
+}
+"""Counters of every graph: help, field of `models.batching.Statistics`, unit."""
+
+
+class ServiceCollector:
+    """What the service knows of itself when it is asked: gates, queue, runs, bundles."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, by model."""
+        service = self._service
+        waiting = GaugeMetricFamily(
+            "surrogate_requests_inside", "Requests let in and not answered yet.", labels=["model"]
+        )
+        size = GaugeMetricFamily("surrogate_request_bytes_inside", "Bytes of their bodies.", labels=["model"])
+        refused = CounterMetricFamily("surrogate_refused", "Requests told to come back later.", labels=["model"])
+        for name, gate in service.gates.items():
+            waiting.add_metric([name], gate.requests)
+            size.add_metric([name], gate.bytes)
+            refused.add_metric([name], gate.refused)
+        yield from (waiting, size, refused)
+        yield GaugeMetricFamily("surrogate_queue_samples", "Samples that wait for a run.", value=service.engine.waiting)
+        memory = GaugeMetricFamily("surrogate_model_bytes", "Memory that bundles take.", labels=["model"])
+        for name, taken in service.repository.memory.items():
+            memory.add_metric([name], taken)
+        yield memory
+        yield GaugeMetricFamily("surrogate_broken_bundles", "Bundles refused.", value=len(service.repository.broken))
+        yield from self._of_graphs()
+
+    def _of_graphs(self) -> Iterator[Metric]:
+        found = self._service.engine.all_statistics()
+        for name, (text, key, unit) in STATISTICS.items():
+            family = CounterMetricFamily(name, text, labels=["model", "version", "graph"])
+            for (owner, file), statistics in found.items():
+                family.add_metric([*owner.split("/"), file.removesuffix(".onnx")], unit * getattr(statistics, key))
+            yield family
+
 
 FRAMES = Counter("surrogate_frames_total", "Forecast frames computed, by model.", ("model",), registry=REGISTRY)
 

@@ -140,6 +140,10 @@ class Engine:
         """What one graph has done so far; kept by model, version and file, so a reload goes on counting."""
         return self._statistics.setdefault((graph.owner, graph.file), Statistics())
 
+    def all_statistics(self) -> Mapping[tuple[str, str], Statistics]:
+        """What every graph has done so far, by owner (name/version) and file."""
+        return dict(self._statistics)
+
     @property
     def waiting(self) -> int:
         """Samples in the queue."""

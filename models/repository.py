@@ -6,10 +6,11 @@ what it has in hand stays alive until it is done. A bundle that does not pass le
 
 import contextlib
 import logging
+import os
 import threading
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models import acceptance, catalog
@@ -48,8 +49,8 @@ def load_surrogate(folder: Path, options: RuntimeOptions, scheduler: Scheduler |
     return Surrogate(bundle, entry, options, scheduler=scheduler)
 
 
-def memory_of(folder: Path) -> int:
-    """Bytes a bundle takes in memory: its files, and the weights once more for every graph that uses them.
+def least_memory(folder: Path) -> int:
+    """Bytes a bundle takes at least: its files, and the weights once more for every graph that uses them.
 
     Raises BrokenBundle.
     """
@@ -61,7 +62,11 @@ def memory_of(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """One version that is served, as its files were when it was loaded, and the bytes it takes."""
+    """One version that is served, as its files were when it was loaded, and the bytes it takes.
+
+    These are what the process grew by while it was loaded and tried (sessions pack weights and keep their activations),
+    shared out by `least_memory` among bundles that were loaded side by side.
+    """
 
     surrogate: Surrogate
     state: State
@@ -192,14 +197,18 @@ class Repository:
         self, folders: Mapping[tuple[str, str], Path], states: Mapping[tuple[str, str], State]
     ) -> dict[tuple[str, str], Entry]:
         """Entries of the bundles that pass; sessions are opened side by side, measurements made one at a time."""
+        before = _resident()
         with ThreadPoolExecutor(LOADERS, thread_name_prefix="loader") as pool:
             attempts = {key: pool.submit(self._open, folder, states[key]) for key, folder in folders.items()}
+        opened = [attempt.result().memory for attempt in attempts.values() if attempt.exception() is None]
+        grown = max(1.0, (_resident() - before) / max(1, sum(opened)))
         taken = sum(entry.memory for key, entry in self._table.items() if key not in folders)
         found: dict[tuple[str, str], Entry] = {}
         for key, attempt in attempts.items():
             label = "/".join(key)
             try:
                 entry = attempt.result()
+                entry = replace(entry, memory=round(grown * entry.memory))
                 self._require_room(taken + entry.memory)
                 if self._is_serving:
                     acceptance.tune(entry.surrogate)
@@ -225,7 +234,7 @@ class Repository:
             raise BrokenBundle(MANIFEST_FILE, "a bundle that can be read", got) from error
 
     def _accepted(self, folder: Path, state: State) -> Entry:
-        memory = memory_of(folder)
+        memory = least_memory(folder)
         self._require_room(memory)
         surrogate = load_surrogate(folder, self._options, self._scheduler)
         if self._scheduler is not None:
@@ -241,6 +250,14 @@ class Repository:
 
 def _latest(table: Table, name: str) -> Entry:
     return table[max((key for key in table if key[0] == name), key=lambda key: _version_key(key[1]))]
+
+
+def _resident() -> int:
+    """Bytes of this process in memory; 0 where the system does not tell."""
+    try:
+        return int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, ValueError):
+        return 0
 
 
 def _state(folder: Path) -> State:

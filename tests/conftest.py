@@ -18,6 +18,7 @@ from jaxtyping import install_import_hook
 # shapes and types in signatures are checked at run time, in tests only; models are imported after this line
 install_import_hook(("models.numerics", "models.catalog", "models.uncertainty", "models.validity"), "beartype.beartype")
 
+from models import bundle  # noqa: E402
 from models.repository import SHIPPED, bundle_folders, load_surrogate  # noqa: E402
 from models.runtime import RuntimeOptions  # noqa: E402
 from models.surrogate import Surrogate  # noqa: E402
@@ -69,24 +70,44 @@ def darcy() -> Surrogate:
     return load_surrogate(max(SHIPPED.glob("darcy/*")), RuntimeOptions())
 
 
+def add_version(folder: Path, version: str, **changes: str) -> Path:
+    """The bundle in `folder` once more under another version, or in its own place with other facts."""
+    content = bundle.read(folder)
+    document = {**content.manifest.document, "version": version, **changes}
+    for key in ("files", "format"):
+        document.pop(key)
+    target = folder.parent / version
+    bundle.write(target, document, content.files)
+    return target
+
+
+def free_port() -> int:
+    """A port nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_until_served(address: str) -> None:
+    """Until the service answers."""
+    for _ in range(START_SECONDS * 10):
+        try:
+            if httpx.get(f"{address}/healthz").status_code == 200:
+                return
+        except httpx.TransportError:
+            time.sleep(0.1)
+    pytest.fail("the service did not start")
+
+
 @contextmanager
 def serving(zoo: Path, **settings: str) -> Iterator[str]:
     """A real uvicorn process on a free port; yields its address."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     variables = {"SURROGATE_ZOO": str(zoo), "SURROGATE_PORT": str(port), "SURROGATE_LOG_LEVEL": "warning", **settings}
     process = subprocess.Popen([sys.executable, "-m", "api"], cwd=ROOT, env={**os.environ, **variables})
     address = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(START_SECONDS * 10):
-            try:
-                if httpx.get(f"{address}/healthz").status_code == 200:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.1)
-        else:
-            pytest.fail("the service did not start")
+        wait_until_served(address)
         yield address
     finally:
         process.terminate()

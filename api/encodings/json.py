@@ -149,10 +149,18 @@ def _from_buffer(field: Field, name: str, value: Mapping[str, Any], max_batch: i
     if not isinstance(data, Mapping) or data.get("encoding") != "base64" or not isinstance(data.get("buffer"), str):
         raise MalformedArray(f"{name}.data", '{"buffer": "…", "encoding": "base64"}', repr(data)[:60])
     batched = check_shape(field, name, tuple(shape), max_batch)
+    array = read_buffer(name, data["buffer"], tuple(shape), dtype)
+    return array if batched else array[None], batched
+
+
+def read_buffer(name: str, text: str, shape: tuple[int, ...], dtype: str) -> np.ndarray:
+    """The array in base64 text of little-endian, row-major bytes; its length is checked before memory is taken.
+
+    Raises MalformedArray.
+    """
     kind = np.dtype(dtype).newbyteorder("<")
     expected = math.prod(shape) * kind.itemsize
-    text: str = data["buffer"]
-    if abs(len(text) - 4 * math.ceil(expected / 3)) > 0:
+    if len(text) != 4 * math.ceil(expected / 3):
         raise MalformedArray(
             f"{name}.data.buffer", f"{expected} bytes for shape {shape} of {dtype}", f"{len(text) * 3 // 4} bytes"
         )
@@ -162,5 +170,4 @@ def _from_buffer(field: Field, name: str, value: Mapping[str, Any], max_batch: i
         raise MalformedArray(f"{name}.data.buffer", "base64 text", "other characters") from error
     if len(raw) != expected:
         raise MalformedArray(f"{name}.data.buffer", f"{expected} bytes", f"{len(raw)} bytes")
-    array = np.frombuffer(raw, dtype=kind).reshape(shape)
-    return array if batched else array[None], batched
+    return np.frombuffer(raw, dtype=kind).reshape(shape)

@@ -1,1 +1,1 @@
-"""Other people's protocols over the same models; their clients work unchanged."""
+"""Other people's protocols, for their clients as they are: the same answers as under /v1."""

@@ -70,7 +70,7 @@ async def jvp(request: Request, name: str, version: str | None = None) -> Respon
     """J t: the change of the mean answer along a change `tangent` of some or all inputs."""
     surrogate = requests.surrogate_of(request, name, version)
     asked = await _read(request, surrogate, "jvp", "tangent", surrogate.manifest.inputs)
-    members, pushed = await visit_of(request).off_loop(lambda: surrogate.jvp(asked.inputs, asked.directions))
+    members, pushed = await visit_of(request).call(lambda: surrogate.jvp(asked.inputs, asked.directions))
     changes = {item: pushed[item.name].mean(axis=1) for item in surrogate.manifest.outputs}
     return asked.answer(members, "derivative", changes)
 
@@ -83,6 +83,6 @@ async def vjp(request: Request, name: str, version: str | None = None) -> Respon
     asked = await _read(request, surrogate, "vjp", "cotangent", surrogate.manifest.outputs)
     count = surrogate.manifest.members
     spread = {name: np.repeat(w[:, None] / count, count, axis=1) for name, w in asked.directions.items()}
-    members, pulled = await visit_of(request).off_loop(lambda: surrogate.vjp(asked.inputs, spread))
+    members, pulled = await visit_of(request).call(lambda: surrogate.vjp(asked.inputs, spread))
     gradients = {item: pulled[item.name] for item in surrogate.manifest.inputs if item.role != "reference_time"}
     return asked.answer(members, "gradient", gradients)

@@ -25,7 +25,7 @@ async def explain(request: Request, name: str, version: str | None = None) -> Re
     inputs, _ = requests.take_arrays(body, "inputs", surrogate.manifest.inputs, limit)
     options = parse_options(ExplainOptions, body)
     asked = options.model_dump()
-    found = await visit.off_loop(lambda: explain_sample(surrogate, inputs, asked))
+    found = await visit.call(lambda: explain_sample(surrogate, inputs, asked))
     return requests.json_response(requests.head(surrogate) | _on_the_wire(found, options.encoding))
 
 

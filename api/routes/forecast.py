@@ -69,7 +69,7 @@ async def forecast(request: Request, name: str, version: str | None = None) -> R
         return _streamed(request, asked, LINES, lambda document: json.dump(document) + b"\n")
     if wanted == binary.MEDIA_TYPE:
         return _streamed(request, asked, binary.MEDIA_TYPE, binary.encode)
-    frames, summary = await visit.off_loop(partial(_whole, asked.forecast))
+    frames, summary = await visit.call(partial(_whole, asked.forecast))
     if wanted == json.MEDIA_TYPE:
         return requests.json_response(_document(asked, frames, summary))
     parts = (surrogate, dict(asked.inputs), asked.forecast, frames, summary)
@@ -128,7 +128,7 @@ def _streamed(request: Request, asked: Asked, media_type: str, write: Callable[[
         documents = _records(asked)
         try:
             while True:
-                document = await visit_of(request).off_loop(partial(next, documents, None))
+                document = await visit_of(request).call(partial(next, documents, None))
                 if document is None:
                     return
                 yield write(document)

@@ -1,0 +1,147 @@
+"""Bundles come, change, break and go while the repository serves."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import bundle
+from models.batching import Engine
+from models.errors import BrokenBundle, UnknownModel, UnknownVersion
+from models.repository import SHIPPED, Repository, _resident, least_memory
+from models.runtime import RuntimeOptions
+from tests.broken_bundles import FAULTS, truncated
+from tests.conftest import add_version
+
+
+@pytest.fixture
+def zoo(tmp_path) -> Path:
+    """Two of the shipped models, in a folder of their own."""
+    for name in ("burgers", "site_weather"):
+        shutil.copytree(SHIPPED / name, tmp_path / "zoo" / name)
+    return tmp_path / "zoo"
+
+
+@pytest.fixture
+def engine() -> Iterator[Engine]:
+    engine = Engine()
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def repository(zoo, engine) -> Repository:
+    return Repository(zoo, RuntimeOptions(), engine)
+
+
+def test_nothing_changed_means_nothing_is_loaded(repository):
+    before = repository.get("burgers")
+    assert not repository.refresh()
+    assert repository.get("burgers") is before
+
+
+def test_a_new_version_is_served_beside_the_old_and_becomes_the_latest(zoo, repository):
+    old = repository.get("burgers")
+    add_version(zoo / "burgers" / "1", "10")
+    add_version(zoo / "burgers" / "1", "9")
+    assert repository.refresh()
+    assert list(repository.versions("burgers")) == ["1", "9", "10"]
+    assert repository.get("burgers").manifest.version == "10"
+    assert repository.get("burgers", "1") is old
+    assert repository.get("burgers", "10").graphs["model"].batch is not None, "measured before it served"
+    with pytest.raises(UnknownVersion, match="1, 9, 10"):
+        repository.get("burgers", "2")
+
+
+def test_a_changed_bundle_is_swapped_and_what_was_in_hand_goes_on(zoo, repository):
+    old = repository.get("burgers")
+    add_version(zoo / "burgers" / "1", "1", title="Changed")
+    assert repository.refresh()
+    assert repository.get("burgers").manifest.document["title"] == "Changed"
+    feeds = old.graphs["model"].blank(1)
+    assert np.isfinite(old.graphs["model"].run(feeds)[0]).all()
+
+
+@pytest.mark.parametrize("spoil", FAULTS, ids=lambda f: f.__name__)
+def test_a_broken_bundle_leaves_the_old_one_serving_and_is_reported_until_it_is_mended(zoo, repository, spoil):
+    old = repository.get("burgers")
+    spoil(zoo / "burgers" / "1")
+    repository.refresh()
+    assert repository.get("burgers") is old
+    assert "burgers/1" in repository.broken
+    shutil.rmtree(zoo / "burgers")
+    shutil.copytree(SHIPPED / "burgers", zoo / "burgers")
+    add_version(zoo / "burgers" / "1", "1", title="Mended")
+    assert repository.refresh() and not repository.broken
+    assert repository.get("burgers").manifest.document["title"] == "Mended"
+
+
+@pytest.mark.parametrize("spoil", FAULTS, ids=lambda f: f.__name__)
+def test_a_broken_new_version_is_not_served(zoo, repository, spoil):
+    spoil(add_version(zoo / "burgers" / "1", "2"))
+    repository.refresh()
+    assert repository.get("burgers").manifest.version == "1"
+    assert list(repository.broken) == ["burgers/2"]
+    shutil.rmtree(zoo / "burgers" / "2")
+    repository.refresh()
+    assert not repository.broken
+
+
+def test_a_broken_bundle_is_tried_once(zoo, repository, caplog):
+    truncated(add_version(zoo / "burgers" / "1", "2"))
+    repository.refresh()
+    repository.refresh()
+    assert sum("was not loaded" in record.message for record in caplog.records) == 1
+
+
+def test_a_bundle_that_goes_is_served_no_longer(zoo, repository):
+    shutil.rmtree(zoo / "burgers")
+    assert repository.refresh()
+    with pytest.raises(UnknownModel, match="site_weather"):
+        repository.get("burgers")
+
+
+def test_unloading_lasts_until_loading(repository):
+    repository.unload("burgers")
+    assert not repository.refresh()
+    with pytest.raises(UnknownModel):
+        repository.get("burgers")
+    assert repository.unloaded == {"burgers"}
+    repository.load("burgers")
+    assert repository.get("burgers").manifest.version == "1"
+
+
+def test_loading_what_is_broken_says_why(zoo, repository):
+    truncated(zoo / "burgers" / "1")
+    with pytest.raises(BrokenBundle, match=r"weights\.bin"):
+        repository.load("burgers")
+    with pytest.raises(UnknownModel):
+        repository.load("nowhere")
+
+
+def test_a_bundle_that_cannot_fit_is_refused_before_it_is_read(zoo, engine, monkeypatch):
+    room = least_memory(zoo / "burgers" / "1")
+    monkeypatch.setattr(bundle, "read", lambda _: pytest.fail("read"))
+    tight = Repository(zoo, RuntimeOptions(), engine, room - 1)
+    assert not tight.memory
+    assert all("at most" in reason for reason in tight.broken.values()) and len(tight.broken) == 2
+
+
+def test_what_is_accounted_is_what_the_process_grew_by_and_is_limited(zoo, engine):
+    """Six more versions, one after another: their account is the growth of the process to a factor of two."""
+    shutil.rmtree(zoo / "site_weather")
+    repository, last = Repository(zoo, RuntimeOptions(), engine), 8
+    accounted, resident = sum(repository.memory.values()), _resident()
+    for version in range(2, last):
+        add_version(zoo / "burgers" / "1", str(version))
+        repository.refresh()
+    accounted, resident = sum(repository.memory.values()) - accounted, _resident() - resident
+    print(f"accounted {accounted / 2**20:.0f} MiB, resident {resident / 2**20:.0f} MiB")
+    assert 0.5 * accounted < resident < 2 * accounted
+    assert accounted > (last - 2) * least_memory(zoo / "burgers" / "1")
+
+    limited = Repository(zoo, RuntimeOptions(), engine, sum(repository.memory.values()) // 3)
+    assert 0 < len(limited.versions("burgers")) < last - 1
+    assert all("at most" in reason for reason in limited.broken.values()) and limited.broken
