@@ -4,7 +4,6 @@ import asyncio
 import base64
 import gzip
 import json
-import random
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -26,7 +25,9 @@ from api.protocols.open_inference.failures import HANDLERS, status_of
 from api.protocols.open_inference.inference import Asked, read
 from api.protocols.open_inference.tensors import contract_of
 from models.errors import InvalidOutput, MissingField, NotOffered, Overloaded, TooLarge
+from models.repository import SHIPPED
 from models.surrogate import Question, Surrogate
+from tests.conftest import serving
 
 SAME = 1e-6  # float32 of the same numbers; another batch may be summed in another order
 MODELS = ("darcy", "flood", "site_weather")
@@ -327,6 +328,17 @@ def test_bodies_that_unpack_beyond_the_limit_are_refused(client):
         assert answer.headers["accept-encoding"] == "gzip, deflate"
 
 
+def test_what_a_body_unpacks_to_takes_its_share_of_the_waiting_bytes():
+    with serving(SHIPPED, SURROGATE_MAX_WAITING_BYTES=str(2**16)) as found:
+        body = json.dumps(document(GOOD)).encode().ljust(2**16)
+        headers = {"Content-Encoding": "gzip"}
+        fits = httpx.post(found + INFER, content=gzip.compress(body), headers=headers)
+        assert fits.status_code == 200
+        exceeds = httpx.post(found + INFER, content=gzip.compress(body + b" "), headers=headers)
+        assert_refused(exceeds, 503, "bytes waiting for darcy")
+        assert int(exceeds.headers["retry-after"]) >= 1
+
+
 def test_unpacking_stops_at_the_limit():
     packed = zlib.compress(b"a" * 2**18)
     assert compression.unpack(packed, "deflate", 2**18) == b"a" * 2**18
@@ -486,10 +498,9 @@ def test_binary_parts_must_add_up(client):
         assert_refused(client.post(INFER, content=odd, headers={HEADER: str(size)}), 400, "finite")
 
 
-def test_truncated_bodies_are_the_clients_fault(client):
+def test_truncated_bodies_are_the_clients_fault(client, generator):
     body, size = binary(GOOD)
-    chance = random.Random(7)
-    for cut in (0, 1, size - 1, size, *(chance.randrange(len(body)) for _ in range(60))):
+    for cut in (0, 1, size - 1, size, *generator.integers(len(body), size=60)):
         assert_refused(client.post(INFER, content=body[:cut], headers={HEADER: str(size)}), 400, "")
     assert client.get("/v2/health/live").status_code == 200
 
@@ -522,6 +533,13 @@ def test_a_bare_request_asks_for_nothing_else(darcy):
     assert asked_of(darcy, "pressure", "pressure_members").question == Question(bounds=False, uncertainty=False)
     assert asked_of(darcy, "pressure_lower").question.uncertainty
     assert asked_of(darcy, "pressure_bound_l2").question.bounds
+
+
+def test_a_verdict_that_rests_on_the_bound_asks_for_it(darcy):
+    """Otherwise validity would be another number when the bound is asked for too."""
+    assert darcy.domain.uses_task
+    for name in ("validity", "in_domain", "pressure_upper"):
+        assert asked_of(darcy, name).question.bounds
 
 
 @pytest.mark.parametrize("tensor", ["pressure", "pressure_lower"])
