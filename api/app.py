@@ -1,16 +1,18 @@
 """Application factory: wiring and lifespan, nothing else."""
 
 import asyncio
+import gc
 import importlib
 from collections.abc import AsyncIterator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp
 from threadpoolctl import threadpool_limits
 
 from api import errors, openapi, pages
-from api.protocols import open_inference, tesseract, umbridge
+from api.protocols.faces import Faces
 from api.routes import catalogue, derivatives, explain, forecast, health, predict
 from api.service import Service, Visits
 from api.settings import Settings
@@ -28,6 +30,8 @@ async def _watch(repository: Repository, seconds: float) -> None:
     with ThreadPoolExecutor(1, thread_name_prefix="reload") as thread:
         await loop.run_in_executor(thread, repository.measure)
         await loop.run_in_executor(thread, importlib.import_module, "api.encodings.png")
+        gc.collect()
+        gc.freeze()  # what is there now stays: looking through it again and again holds requests up for 30 ms
         while seconds:
             await asyncio.sleep(seconds)
             await loop.run_in_executor(thread, repository.refresh)
@@ -57,6 +61,14 @@ def _service(settings: Settings) -> Iterator[Service]:
             REGISTRY.unregister(collector)
 
 
+class Application(FastAPI):
+    """FastAPI with the foreign protocols before its own middleware."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """What handles every connection."""
+        return Faces(super().build_middleware_stack(), VERSION)
+
+
 def create_app(settings: Settings) -> FastAPI:
     """The service for one settings object; bundles are verified and loaded before the first request."""
 
@@ -69,17 +81,14 @@ def create_app(settings: Settings) -> FastAPI:
                 yield
                 watch.cancel()
 
-    app = FastAPI(
+    app = Application(
         title="Surrogates of physical models", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     for module in (catalogue, predict, forecast, explain, derivatives):
         app.include_router(module.router, prefix="/v1", tags=["v1"])
     app.include_router(health.router, tags=["operations"])
-    app.mount("/umbridge", umbridge.application())
-    app.mount("/tesseract", tesseract.application())
     pages.install(app)
     errors.install(app)
-    open_inference.install(app)
     openapi.install(app)
     app.add_middleware(Visits)
     app.add_middleware(Measure)

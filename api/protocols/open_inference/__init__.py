@@ -5,6 +5,6 @@
 The protocol: github.com/kserve/open-inference-protocol; its extensions: triton-inference-server/server, docs/protocol.
 """
 
-from api.protocols.open_inference.routes import install
+from api.protocols.open_inference.routes import application
 
-__all__ = ["install"]
+__all__ = ["application"]

@@ -5,12 +5,10 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from fastapi import FastAPI
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Match, Route
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.routing import BaseRoute, Route
 
 from api.encodings.json import MEDIA_TYPE, dump
 from api.protocols.open_inference import compression, inference, reply, tensors
@@ -33,23 +31,6 @@ EXTENSIONS = (
 BINARY = "application/octet-stream"
 LARGE_JSON = 2**17  # bytes: reading more is left to a worker, as is writing more numbers than LIGHT
 CONTROL = ("loading and unloading models over the API", "SURROGATE_MODEL_CONTROL")
-
-
-class Prefix(BaseRoute):
-    """Everything at and below a path, without a redirect and with the path as it is, to one application."""
-
-    def __init__(self, path: str, app: ASGIApp) -> None:
-        self.path, self.app = path, app
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Whether the path is this one or below it."""
-        path = scope.get("path", "")
-        fits = scope["type"] == "http" and (path == self.path or path.startswith(f"{self.path}/"))
-        return (Match.FULL, {"endpoint": self.app}) if fits else (Match.NONE, {})
-
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand the request over."""
-        await self.app(scope, receive, send)
 
 
 def _json(document: Any, status: int = 200) -> Response:
@@ -243,8 +224,8 @@ def _routes(face: Face) -> list[BaseRoute]:
     ]
 
 
-def install(app: FastAPI) -> None:
-    """Serve the protocol at /v2."""
-    face = Starlette(routes=_routes(Face(app.version)), exception_handlers=HANDLERS)
+def application(version: str) -> Starlette:
+    """The application for everything at and below /v2; it takes paths as they are, since `/v2` itself is one."""
+    face = Starlette(routes=_routes(Face(version)), exception_handlers=HANDLERS)
     face.router.redirect_slashes = False
-    app.router.routes.insert(0, Prefix(PREFIX, face))
+    return face
