@@ -540,7 +540,12 @@ def connect(url: str, *, timeout: float = 60.0, retries: int = 5, headers: Mappi
     `timeout`: seconds for one call, waiting and retries included; the service is told, and gives up in time.
     `retries`: how often a call is repeated when the service is busy (503) or cannot be reached.
     """
-    return Zoo(_Connection(url, timeout, retries, headers))
+    connection = _Connection(url, timeout, retries, headers)
+    try:
+        return Zoo(connection)
+    except BaseException:
+        connection.close()
+        raise
 
 
 class _Connection:

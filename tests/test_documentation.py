@@ -1,7 +1,9 @@
 """The README and the cards tell the truth: commands run, generated parts are current, routes are mentioned."""
 
+import ast
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -66,3 +68,17 @@ def test_make_targets_of_the_readme_exist():
 def test_every_link_to_a_file_leads_somewhere():
     for target in re.findall(r"\]\((?!http)([^)#]+)\)", TEXT):
         assert (ROOT / target).exists(), target
+
+
+def test_the_page_of_the_client_runs_and_names_all_a_notebook_uses(server, tmp_path):
+    page = (ROOT / "docs" / "client.md").read_text(encoding="utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    code = f"import sys; sys.path.insert(0, {str(ROOT)!r})\n" + script.replace("http://127.0.0.1:8000", server)
+    command = [sys.executable, "-W", "error", "-c", code]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "statistical" in done.stdout and (tmp_path / "answer.nc").is_file()
+    tree = ast.parse((ROOT / "api" / "client.py").read_text(encoding="utf-8"))
+    (model,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Model"]
+    calls = [n.name for n in model.body if isinstance(n, ast.FunctionDef) and n.name[0] != "_" and not n.decorator_list]
+    assert [name for name in calls if f".{name}(" not in script] == []

@@ -18,7 +18,7 @@ import pytest
 import xarray as xr
 
 from api import client as notebook
-from api.client import Busy, Model, NotServed, Problem, Zoo, connect, statements, storable
+from api.client import Busy, Model, NotServed, Problem, Zoo, _Connection, connect, statements, storable
 from models.repository import SHIPPED, bundle_folders
 from tests.api.test_forecast import from_buffer
 
@@ -94,7 +94,7 @@ def test_a_model_shows_itself(model, client):
 
 def test_what_is_not_served_is_a_key_error(zoo):
     assert zoo.get("atlantis") is None
-    with pytest.raises(NotServed, match="unknown-model in name.*darcy.*'atlantis'"):
+    with pytest.raises(NotServed, match=r"unknown-model in name.*darcy.*'atlantis'"):
         zoo["atlantis"]
     with pytest.raises(KeyError, match="'9'"):
         zoo["darcy", "9"]
@@ -184,15 +184,11 @@ def test_explain_is_the_raw_attribution_on_the_inputs_axes(model, client):
 
 
 def test_a_baseline_may_be_a_data_array_on_turned_axes(zoo):
-    model, quantity = zoo["flood"], {"type": "region_mean", "x": [0, 700]}
+    model, quantity = zoo["flood"], {"type": "region_mean", "x": [10, 700]}
     example = model.example()
     asked = {"quantity": quantity, "method": "occlusion", "wrt": ["elevation"], "regions": 2}
     turned = model.explain(example, **asked, baseline={"elevation": (example["elevation"] * 0 + 100.0).T})
-    plain = (
-        model.explain(example, **asked, baseline=100.0)
-        if False
-        else model.explain(example, **asked, baseline={"elevation": 100.0})
-    )
+    plain = model.explain(example, **asked, baseline={"elevation": 100.0})
     assert turned.attrs["baseline"] == plain.attrs["baseline"]
     xr.testing.assert_allclose(turned, plain)
 
@@ -274,9 +270,9 @@ WRONG: dict[str, tuple[str, Callable[[xr.DataArray, str], object]]] = {
         lambda value, dim: value.assign_coords({dim: np.arange(value.sizes[dim]).astype("datetime64[D]")}),
     ),
     "another name": ("wrong-dimensions", lambda value, dim: value.rename({dim: "elsewhere"})),
-    "two more axes": ("wrong-dimensions", lambda value, dim: value.expand_dims(("a", "b"))),
-    "another unit": ("wrong-units", lambda value, dim: value.assign_attrs(units="furlong")),
-    "text": ("wrong-type", lambda value, dim: "heavy"),
+    "two more axes": ("wrong-dimensions", lambda value, _: value.expand_dims(("a", "b"))),
+    "another unit": ("wrong-units", lambda value, _: value.assign_attrs(units="furlong")),
+    "text": ("wrong-type", lambda *_: "heavy"),
 }
 
 
@@ -285,7 +281,7 @@ def test_what_does_not_fit_is_refused_before_anything_is_sent(model, name, monke
     code, spoil = WRONG[name]
     field, dim = first_axis(model)
     example = model.example()
-    monkeypatch.setattr(httpx.Client, "send", lambda *a, **k: pytest.fail("something was sent"))
+    monkeypatch.setattr(httpx.Client, "send", lambda *_, **__: pytest.fail("something was sent"))
     with pytest.raises(Problem, match=field) as caught:
         model.predict({**example, field: spoil(example[field], dim)})
     assert (caught.value.code, caught.value.status) == (code, None)
@@ -297,8 +293,8 @@ def test_a_coordinate_in_single_precision_or_none_passes(model):
     example = model.example()
     expected = model.predict(example, bounds=False)
     kept = [example[field].drop_vars(dim)]
-    if example[dim_coordinate := field].coords[dim].dtype.kind == "f":
-        kept.append(example[dim_coordinate].assign_coords({dim: example[field][dim].astype(np.float32)}))
+    if example[field].coords[dim].dtype.kind == "f":
+        kept.append(example[field].assign_coords({dim: example[field][dim].astype(np.float32)}))
     for value in kept:
         xr.testing.assert_allclose(model.predict({**example, field: value}, bounds=False), expected)
 
@@ -465,7 +461,7 @@ def test_the_client_really_sleeps():
 def test_a_service_that_stays_busy_is_busy(naps):
     with (
         answering((503, {"Retry-After": "1"})) as (address, got),
-        pytest.raises(Busy, match="overloaded.*503") as caught,
+        pytest.raises(Busy, match=r"overloaded.*503") as caught,
     ):
         connect(address, retries=3)
     assert len(got) == 4 and len(naps) == 3
@@ -479,6 +475,15 @@ def test_nobody_waits_longer_than_the_time_allowed(naps):
     with answering((503, {"Retry-After": "3600"})) as (address, got), pytest.raises(Busy):
         connect(address)
     assert len(got) == 1
+
+
+def test_a_connection_that_came_to_nothing_is_closed(monkeypatch):
+    closed: list[_Connection] = []
+    close = _Connection.close
+    monkeypatch.setattr(_Connection, "close", lambda self: (closed.append(self), close(self)))
+    with answering((404, {})) as (address, _), pytest.raises(Problem):
+        connect(address)
+    assert len(closed) == 1
 
 
 def test_an_odd_retry_after_is_a_growing_pause(naps):
