@@ -182,14 +182,14 @@ async def index(request: Request) -> Response:
 async def load(request: Request) -> Response:
     """Put a model into service."""
     await _require_control(request)
-    await visit_of(request).off_loop(partial(service_of(request).repository.load, request.path_params["name"]))
+    await visit_of(request).call(partial(service_of(request).repository.load, request.path_params["name"]))
     return Response()
 
 
 async def unload(request: Request) -> Response:
     """Take a model out of service."""
     await _require_control(request)
-    await visit_of(request).off_loop(partial(service_of(request).repository.unload, request.path_params["name"]))
+    await visit_of(request).call(partial(service_of(request).repository.unload, request.path_params["name"]))
     return Response()
 
 
