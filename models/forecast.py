@@ -143,7 +143,7 @@ class Forecast:
         rows = {name: np.repeat(values, len(times), axis=0) for name, values in self._inputs.items()}
         rows[clock] = np.tile(times, self.count).astype(np.float32)
         found = self.surrogate.run(rows)
-        return {name: [_every(p, index, len(times)) for index in range(len(times))] for name, p in found.items()}
+        return {name: [p.every(index, len(times)) for index in range(len(times))] for name, p in found.items()}
 
     def _slices(self) -> Iterator[Frame]:
         self._whole = self.surrogate.run(self._inputs)
@@ -196,14 +196,6 @@ class Forecast:
 
 def _has_lead(item: Field) -> bool:
     return bool(item.axes) and item.axes[0].name == LEAD_TIME
-
-
-def _every(prediction: Prediction, index: int, step: int) -> Prediction:
-    part = slice(index, None, step)
-    return Prediction(
-        prediction.members[part], prediction.mean[part], prediction.spread[part], prediction.scale[part],
-        prediction.transform,
-    )  # fmt: skip
 
 
 def _totals(route: tuple[RouteStep, ...]) -> tuple[RouteStep, ...]:

@@ -5,8 +5,9 @@ values; every array has a leading batch axis. Forecasts give one Answer per lead
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -27,14 +28,35 @@ Band = Literal["simultaneous", "pointwise"]
 class Prediction:
     """Ensemble output of one field: members (batch, member, *shape), their mean, and the scale of its band.
 
-    `spread` and `scale` are those of the transformed field; `deviation` is the spread in the field's own units.
+    `spread` and `scale` are those of the transformed field, computed when they are first asked for; `deviation` is the
+    spread in the field's own units.
     """
 
     members: np.ndarray
     mean: np.ndarray
-    spread: np.ndarray
-    scale: np.ndarray
     transform: str
+    uncertainty: Callable[[], tuple[np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(
+        cls, members: np.ndarray, mean: np.ndarray, spread: np.ndarray, scale: np.ndarray, transform: str
+    ) -> "Prediction":
+        """With spread and scale that are known already."""
+        return cls(members, mean, transform, lambda: (spread, scale))
+
+    @cached_property
+    def _uncertainty(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.uncertainty()
+
+    @property
+    def spread(self) -> np.ndarray:
+        """Standard deviation of the error that members and their own scales expect."""
+        return self._uncertainty[0]
+
+    @property
+    def scale(self) -> np.ndarray:
+        """What the band's quantile multiplies."""
+        return self._uncertainty[1]
 
     @property
     def deviation(self) -> np.ndarray:
@@ -47,8 +69,16 @@ class Prediction:
 
     def at(self, index: int) -> "Prediction":
         """The prediction at one entry of the first axis of the grid."""
+        return self._part((slice(None), index), (slice(None), slice(None), index))
+
+    def every(self, index: int, step: int) -> "Prediction":
+        """The predictions of every `step`-th sample from `index` on."""
+        part = (slice(index, None, step),)
+        return self._part(part, part)
+
+    def _part(self, part: tuple[int | slice, ...], of_members: tuple[int | slice, ...]) -> "Prediction":
         return Prediction(
-            self.members[:, :, index], self.mean[:, index], self.spread[:, index], self.scale[:, index], self.transform
+            self.members[of_members], self.mean[part], self.transform, lambda: (self.spread[part], self.scale[part])
         )
 
 
@@ -229,9 +259,14 @@ class Surrogate:
         facts = (self.manifest.document.get("calibration") or {}).get(item.name, {})
         transform = str(facts.get("transform", "identity"))
         scales = None if names.scale is None else results[names.scale]
-        spread = ensemble_spread(TRANSFORMS[transform].forward(members), scales)
-        mean = members.mean(axis=1, dtype=np.float64).astype(np.float32)
-        return Prediction(members, mean, spread, self._scale(item, facts, spread), transform)
+        alone = members.shape[1] == 1
+        mean = members[:, 0] if alone else members.mean(axis=1, dtype=np.float64).astype(np.float32)
+
+        def uncertainty() -> tuple[np.ndarray, np.ndarray]:
+            spread = ensemble_spread(TRANSFORMS[transform].forward(members), scales)
+            return spread, self._scale(item, facts, spread)
+
+        return Prediction(members, mean, transform, uncertainty)
 
     def _scale(self, item: Field, facts: Mapping[str, Any], spread: np.ndarray) -> np.ndarray:
         """s(x) of the band: from the spread, or the stored error profile of a packaged model without a scale."""

@@ -295,7 +295,7 @@ def examples(surrogate: Surrogate, data: Path) -> list[dict[str, Any]]:
 def _one(prediction: Prediction, index: int) -> Prediction:
     part = slice(index, index + 1)
     arrays = {k: getattr(prediction, k)[part] for k in ("members", "mean", "spread", "scale")}
-    return Prediction(**arrays, transform=prediction.transform)
+    return Prediction.of(**arrays, transform=prediction.transform)
 
 
 def _short(values: np.ndarray) -> Any:

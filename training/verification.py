@@ -1,7 +1,6 @@
 """Hold a surrogate against data nobody trained, tuned or calibrated on: errors, coverage, reliability, bounds."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +25,7 @@ BINS = 10
 
 def _joined(parts: list[Prediction], join: Callable[..., np.ndarray] = np.concatenate) -> Prediction:
     arrays = {k: join([getattr(p, k) for p in parts]) for k in ("members", "mean", "spread", "scale")}
-    return Prediction(**arrays, transform=parts[0].transform)
+    return Prediction.of(**arrays, transform=parts[0].transform)
 
 
 def predictions(surrogate: Surrogate, inputs: Arrays) -> dict[str, Prediction]:
@@ -52,9 +51,7 @@ def predictions(surrogate: Surrogate, inputs: Arrays) -> dict[str, Prediction]:
 def _trajectory(frames: Prediction) -> Prediction:
     """(frames, member, *grid) as one sample (1, member, frames, *grid)."""
     members = np.moveaxis(frames.members, 0, 1)[None]
-    return replace(
-        frames, members=members, mean=frames.mean[None], spread=frames.spread[None], scale=frames.scale[None]
-    )
+    return Prediction.of(members, frames.mean[None], frames.spread[None], frames.scale[None], frames.transform)
 
 
 def accuracy(model: PhysicalModel, surrogate: Surrogate, data: Path) -> dict[str, Any]:

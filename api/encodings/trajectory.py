@@ -44,7 +44,7 @@ def axes_of(surrogate: Surrogate, item: Field, lead_times: np.ndarray | None) ->
 
 
 def _prediction(parts: Sequence[Prediction]) -> Prediction:
-    return Prediction(
+    return Prediction.of(
         np.stack([part.members for part in parts], axis=2),
         np.stack([part.mean for part in parts], axis=1),
         np.stack([part.spread for part in parts], axis=1),
