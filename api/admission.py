@@ -2,7 +2,8 @@
 
 import math
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from models.errors import Overloaded
 
@@ -20,8 +21,9 @@ class Gate:
     requests: int = 0
     bytes: int = 0
     refused: int = 0
+    clock: Callable[[], float] = time.monotonic
     _pace: float = 0.0
-    _left: float = field(default_factory=time.monotonic)
+    _left: float | None = None
 
     def enter(self, size: int) -> None:
         """Take a place.
@@ -48,12 +50,12 @@ class Gate:
 
     def leave(self, size: int) -> None:
         """Give place and memory back; the pace of leaving tells how long a full queue takes."""
-        now = time.monotonic()
-        gap, self._left = now - self._left, now
+        now = self.clock()
         self.requests -= 1
         self.bytes -= size
-        if self.requests:  # an idle service says nothing about its pace
-            self._pace += SMOOTHING * (gap - self._pace)
+        if self._left is not None:
+            self._pace += SMOOTHING * (now - self._left - self._pace)
+        self._left = now if self.requests else None  # an idle service says nothing about its pace
 
     def _refuse(self, expected: str, got: str) -> None:
         self.refused += 1

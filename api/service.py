@@ -128,7 +128,9 @@ class Visit:
         """Allow so many seconds from now on."""
         if self._timer is not None:
             self._timer.cancel()
-        self.ticket = Ticket(seconds)
+        ended, self.ticket = self.ticket.reason, Ticket(seconds)
+        if ended is not None:
+            self.ticket.end(ended)
         self._timer = asyncio.get_running_loop().call_later(seconds, self.ticket.expire)
 
     def _asked_seconds(self) -> float | None:
