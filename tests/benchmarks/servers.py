@@ -22,6 +22,7 @@ from tests.benchmarks.calls import Call
 ROOT = Path(__file__).resolve().parent.parent.parent
 PEERS = Path(__file__).resolve().parent / "peers"
 START_SECONDS, STOP_SECONDS = 90, 20
+LAST_CHARACTERS = 1000  # of what a server printed that did not start
 PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
@@ -135,15 +136,19 @@ def running(server: Server, model: Path, peers: Path) -> Iterator[tuple[str, int
 def _wait(process: subprocess.Popen, address: str, log) -> None:
     for _ in range(START_SECONDS * 5):
         if process.poll() is not None:
-            log.seek(0)
-            raise Unusable(f"did not start: {log.read()[-1500:].decode(errors='replace')}")
+            raise Unusable(f"did not start: {_end_of(log)}")
         try:
             if httpx.get(address).status_code == 200:
                 return
         except httpx.TransportError:
             pass
         time.sleep(0.2)
-    raise Unusable(f"not ready after {START_SECONDS} s")
+    raise Unusable(f"not ready after {START_SECONDS} s: {_end_of(log)}")
+
+
+def _end_of(log) -> str:
+    log.seek(0)
+    return log.read()[-LAST_CHARACTERS:].decode(errors="replace")
 
 
 def _stop(process: subprocess.Popen) -> None:
@@ -173,7 +178,7 @@ def resident_mebibytes(group: int) -> float:
 
 
 def free_port() -> int:
-    """A port nobody listens on, and the two after it as good as surely neither."""
+    """A port nobody listens on."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -103,7 +103,8 @@ def facts(servers: list[Server], options: argparse.Namespace, results: tables.Re
     from training.report import machine
 
     where = machine()
-    versions = [version_of(s, options.peers) for s in servers if s.packages and s.key not in results.skipped]
+    measured = {key for key, _, _ in results.loads}
+    versions = [version_of(s, options.peers) for s in servers if s.packages and s.key in measured]
     own = [f"{name} {version(name)}" for name in ("onnxruntime", "fastapi", "uvicorn")]
     return {
         "Measured": date.today().isoformat(), "on": f"{where['processor']}, {available_cores()} cores",
@@ -200,7 +201,10 @@ def main() -> None:
         raise SystemExit("Expected the load generator wrk on the path. Install it: apt-get install wrk")
     subjects(options.subjects)
     if options.memory:
-        print(memory(chosen([options.memory])[0], options))
+        try:
+            print(memory(chosen([options.memory])[0], options))
+        except (Unusable, load.WrongAnswer) as problem:
+            raise SystemExit(str(problem)) from problem
         return
     servers = chosen(options.only)
     results = measure_all(servers, options)

@@ -139,7 +139,7 @@ def skipped_table(results: Results, rows: Sequence[Row]) -> str:
     """What was not measured, and why."""
     titles = {row.key: row.title for row in rows}
     body = [[titles.get(key, key), why.replace("\n", " ").replace("|", "/")] for key, why in results.skipped.items()]
-    return table(["not measured", "why"], body) if body else ""
+    return table(["not measured, or not to the end", "why"], body) if body else ""
 
 
 def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:

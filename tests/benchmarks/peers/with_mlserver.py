@@ -5,6 +5,7 @@ python with_mlserver.py MODEL.onnx PORT
 
 import json
 import os
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -31,8 +32,12 @@ class OnnxModel(MLModel):
 
 
 def write_settings(folder: Path, model: str, port: int) -> None:
-    """The two files MLServer reads. Its other two ports follow the first."""
-    server = {"host": "127.0.0.1", "http_port": port, "grpc_port": port + 1, "metrics_port": port + 2, "debug": False}
+    """The two files MLServer reads."""
+    with socket.socket() as one, socket.socket() as other:  # both bound before either is given back: two ports
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        grpc, metrics = one.getsockname()[1], other.getsockname()[1]
+    server = {"host": "127.0.0.1", "http_port": port, "grpc_port": grpc, "metrics_port": metrics, "debug": False}
     own = {
         "name": Path(model).stem, "implementation": "with_mlserver.OnnxModel", "parameters": {"uri": model},
         "max_batch_size": MOST_TOGETHER, "max_batch_time": WAIT_SECONDS,
