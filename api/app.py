@@ -47,7 +47,7 @@ def _service(settings: Settings) -> Iterator[Service]:
         ThreadPoolExecutor(settings.workers or available_cores(), thread_name_prefix="worker") as workers,
         ThreadPoolExecutor(settings.callers, thread_name_prefix="caller") as callers,
         ThreadPoolExecutor(1, thread_name_prefix="files") as files,
-        closing(Engine()) as engine,
+        closing(Engine(settings.runs)) as engine,
     ):
         repository = Repository(settings.zoo, options, engine, settings.max_model_bytes)
         service = Service(settings, repository, engine, workers, callers, files)
