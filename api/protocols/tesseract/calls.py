@@ -70,7 +70,7 @@ async def jacobian_vector_product(request: Request) -> Response:
     along = call.fields("jvp_inputs", differentiable_inputs(surrogate))
     of = call.fields("jvp_outputs", surrogate.manifest.outputs)
     inputs, tangents = call.inputs, call.arrays("tangent_vector", along)
-    pushed = await visit_of(request).off_loop(lambda: push(surrogate, inputs, tangents))
+    pushed = await visit_of(request).call(lambda: push(surrogate, inputs, tangents))
     return call.reply({item.name: _derivative(item, pushed[item.name], call.form) for item in of})
 
 
@@ -82,7 +82,7 @@ async def vector_jacobian_product(request: Request) -> Response:
     along = call.fields("vjp_inputs", differentiable_inputs(surrogate))
     of = call.fields("vjp_outputs", surrogate.manifest.outputs)
     inputs, weights = call.inputs, call.arrays("cotangent_vector", of)
-    pulled = await visit_of(request).off_loop(lambda: pull(surrogate, inputs, weights))
+    pulled = await visit_of(request).call(lambda: pull(surrogate, inputs, weights))
     return call.reply({item.name: _derivative(item, pulled[item.name], call.form) for item in along})
 
 
@@ -99,7 +99,7 @@ async def jacobian(request: Request) -> Response:
     along = call.fields("jac_inputs", differentiable_inputs(surrogate))
     of = call.fields("jac_outputs", surrogate.manifest.outputs)
     inputs = call.inputs
-    found = await visit_of(request).off_loop(lambda: jacobians(surrogate, inputs, along, of))
+    found = await visit_of(request).call(lambda: jacobians(surrogate, inputs, along, of))
     return call.reply(
         {
             output.name: {item.name: arrays.encode(found[output.name, item.name], call.form) for item in along}

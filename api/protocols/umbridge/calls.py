@@ -82,7 +82,7 @@ async def gradient(request: Request) -> Response:
     call = await read_call(request, "Gradient")
     output, item = call.index("outWrt", call.model.outputs), _differentiable(call)
     weights = {output.name: call.vector("sens", output)}
-    pulled = await visit_of(request).off_loop(lambda: pull(call.model.surrogate, call.inputs, weights))
+    pulled = await visit_of(request).call(lambda: pull(call.model.surrogate, call.inputs, weights))
     return requests.json_response({"output": _vector(item, pulled[item.name])})
 
 
@@ -91,7 +91,7 @@ async def apply_jacobian(request: Request) -> Response:
     call = await read_call(request, "ApplyJacobian")
     output, item = call.index("outWrt", call.model.outputs), _differentiable(call)
     tangents = {item.name: call.vector("vec", item)}
-    pushed = await visit_of(request).off_loop(lambda: push(call.model.surrogate, call.inputs, tangents))
+    pushed = await visit_of(request).call(lambda: push(call.model.surrogate, call.inputs, tangents))
     return requests.json_response({"output": _vector(output, pushed[output.name])})
 
 
