@@ -126,7 +126,7 @@ def statements(answer: xr.Dataset) -> Table:
     """What an answer claims about its own error, as a table; the same as data is `answer.attrs["statements"]`."""
     found = answer.attrs.get("statements", [])
     found = json.loads(found) if isinstance(found, str) else found
-    wanted = ("sample", LEAD_TIME, "quantity", "norm", "kind", "value", "level", "truth", "assumptions")
+    wanted = ("sample", LEAD_TIME, "quantity", "norm", "kind", "value", "level", "truth", "assumptions", "reading")
     columns = [key for key in wanted if any(item.get(key) is not None for item in found)]
     return Table(columns, [[_cell(item, key) for key in columns] for item in found])
 

@@ -87,8 +87,9 @@ class DerivativeOptions(Wire):
 
 
 class Statement(BaseModel):
-    """One claim about the error of the answer."""
+    """One claim about the error of the answer; `reading` is the same in a sentence."""
 
+    reading: str
     quantity: str
     norm: str
     value: float | None
@@ -99,6 +100,7 @@ class Statement(BaseModel):
     relative: bool = False
     lower: float | None = None
     lead_time: float | None = Field(default=None, description="Forecast time it speaks about; null: the whole answer.")
+    scope: str | None = Field(default=None, description="Where a band holds at once.")
     sample: int | None = Field(default=None, description="Index in the batch, when the request had one.")
 
 

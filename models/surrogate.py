@@ -17,7 +17,7 @@ from models.errors import BrokenBundle, NotOffered, UnsupportedLevel
 from models.fields import LEAD_TIME, Field, LeadTimes, check_names, check_values
 from models.physical_model import Arrays, Features, PhysicalModel
 from models.runtime import Graph, RuntimeOptions, Scheduler
-from models.statements import Statement, nothing
+from models.statements import EVERYWHERE, Statement, nothing
 from models.uncertainty import TRANSFORMS, Calibration, Scale, band_scale, ensemble_spread
 from models.validity import Domain, Validity
 
@@ -491,22 +491,23 @@ class Surrogate:
         dependent = "" if independent == calibration.count else f" in {independent} independent blocks"
         assumptions = (
             f"request exchangeable with {calibration.count} calibration inputs{dependent}",
-            f"{self._claim(item, question, lead)}; value is the largest half-width",
+            "value is the largest half-width",
         )
+        scope = self._scope(item, question, lead)
         return Statement(
-            item.name, "band", width, "statistical", question.level, truth, assumptions, lead_time=lead
-        )  # fmt: skip
+            item.name, "band", width, "statistical", question.level, truth, assumptions, lead_time=lead, scope=scope
+        )
 
-    def _claim(self, item: Field, question: Question, lead: float | None) -> str:
-        """What the band holds at once."""
+    def _scope(self, item: Field, question: Question, lead: float | None) -> str:
+        """Where the band holds at once."""
         if question.band == "pointwise":
             stored = self.calibrations[item.name].stores_residuals
             return "each fixed grid point by itself" if stored else "a grid point drawn at random"
         if self.lead_times is not None and self.lead_times.input is not None:
             frames = self.lead_times.frames
             return f"all grid points of the whole trajectory at once, on {frames} equispaced lead times"
-        leads = lead is not None or (bool(item.axes) and item.axes[0].name == LEAD_TIME)
-        return "all grid points of one lead time at once" if leads else "all grid points at once"
+        leads = bool(item.axes) and item.axes[0].name == LEAD_TIME
+        return "all grid points of each lead time by itself" if leads and lead is None else EVERYWHERE
 
 
 def _float32(arrays: Arrays) -> Arrays:

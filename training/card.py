@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from models.statements import EVERYWHERE, Statement
+
 Report = dict[str, Any]
 
 
@@ -91,6 +93,18 @@ def _held_out(report: Report) -> str:
 
 def _shown_first(key: str) -> tuple[bool, str]:
     return (not key.startswith(("CSI", "NSE")), key)
+
+
+def _readings(document: dict[str, Any]) -> str:
+    """Every kind of statement an answer carries, in a sentence each."""
+    lines = []
+    for offered in document["statements"]:
+        norm, kind = offered["norm"], offered["kind"]
+        level = 0.9 if kind == "statistical" else None
+        reason = ("the cause is given with the answer",) if kind == "none" else ()
+        said = Statement("the answer", norm, None, kind, level, document["truth"], reason, scope=EVERYWHERE)
+        lines.append(f"- **{kind}**, {norm.replace('_', ' ')}: {said.reading}")
+    return "\n".join(lines) + "\n\nEvery statement of an answer carries such a sentence with its own numbers."
 
 
 def _bands(report: Report) -> str:
@@ -267,6 +281,7 @@ def sections(document: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(("Against classical methods", f"{cost_comparison(report)}\n\n![Cost and accuracy](cost.png)"))
     if report["held_out"]:
         found.append(("Held-out families, good or bad", f"{_held_out(report)}\n\n![Validity](validity.png)"))
+    found.append(("What its statements say", _readings(document)))
     found.append(("Bands", f"{_bands(report)}\n\n![Calibration](calibration.png)"))
     if _reliability(report):
         found.append(("Exceedance probabilities", f"Predicted → observed.\n\n{_reliability(report)}"))

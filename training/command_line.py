@@ -8,7 +8,7 @@ from pathlib import Path
 
 from models import catalog
 from models.physical_model import PhysicalModel, Recipe
-from models.repository import SHIPPED
+from models.repository import SHIPPED, bundle_folders
 
 
 def _sample(model: PhysicalModel, recipe: Recipe, folder: Path, options: argparse.Namespace) -> None:
@@ -82,8 +82,10 @@ def _package(options: argparse.Namespace) -> None:
 
 
 def _readme(options: argparse.Namespace) -> None:
-    from training import readme
+    from training import publish, readme
 
+    for folder in bundle_folders(options.zoo):
+        publish.rewrite_card(folder)
     readme.update(options.file, options.zoo)
 
 
@@ -137,7 +139,9 @@ def parser() -> argparse.ArgumentParser:
     weather.add_argument("--version", default="1", help="version of the bundle")
     weather.add_argument("--scheduler", default=None, help="address of a Dask scheduler (default: local)")
     weather.set_defaults(run=_weatherbench, preset="full", only=())
-    readme = commands.add_parser("readme", help="regenerate the README's tables from the shipped bundles")
+    readme = commands.add_parser(
+        "readme", help="regenerate cards and the README's tables from the reports in the shipped bundles"
+    )
     readme.add_argument("--file", type=Path, default=Path("README.md"))
     readme.add_argument("--zoo", type=Path, default=SHIPPED)
     readme.set_defaults(run=_readme)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, write
+from models.bundle import CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, read, write
 from models.physical_model import PhysicalModel, Recipe
 from training import card, plots
 from training.export import signature
@@ -94,3 +94,10 @@ def publish(model: PhysicalModel, recipe: Recipe, folder: Path, zoo: Path, versi
         files[CARD_FILE] = card.text(document).encode()
     write(target, document, files)
     return target
+
+
+def rewrite_card(folder: Path) -> None:
+    """Write a bundle's CARD.md again from the report in its manifest."""
+    bundle = read(folder)
+    document = {k: v for k, v in bundle.manifest.document.items() if k not in ("format", "files")}
+    write(folder, document, {**bundle.files, CARD_FILE: card.text(document).encode()})

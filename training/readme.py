@@ -1,4 +1,4 @@
-"""The README's generated parts: the table of models and the measured figures, from the shipped manifests."""
+"""The README's generated parts: the tables of models and of their statements, from the shipped manifests."""
 
 import json
 import re
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from models.repository import bundle_folders
-from training.card import cost_comparison, first_output, percent, table
+from training.card import first_output, percent, table
 
 
 def manifests(zoo: Path) -> list[dict[str, Any]]:
@@ -60,78 +60,32 @@ def _strongest(document: dict[str, Any]) -> str:
     return f"guaranteed: index {index['index_median']:.2f}, {index['violations']} of {index['cases']} violated"
 
 
-def figures(document: dict[str, Any]) -> str:
-    """The measured figures of one bundle as a list."""
-    report = document["report"]
-    machine = report["machine"]
-    head = f"**{document['name']} {document['version']}** ({machine['processor']}, {machine['cores']} cores):"
-    lines = [*_accuracy_lines(report), *_band_lines(report), *_bound_lines(report), *_cost_lines(report)]
-    return head + "\n\n" + "\n".join(f"- {line}" for line in lines)
+def statements_table(documents: list[dict[str, Any]]) -> str:
+    """One line per model and statement: its kind, and how sharp, or how often true, it was found to be."""
+    rows = []
+    for document in documents:
+        audited = document["report"].get("efficiency")
+        for offered in document["statements"]:
+            norm, kind = offered["norm"], offered["kind"]
+            figure = "–"
+            if norm == "band":
+                figure = f"covers {_coverage(document['report'])}"
+            elif kind == "guaranteed" and audited:
+                figure, audited = _index(audited), None  # the first bound is the one that is audited
+            rows.append([document["name"], norm.replace("_", " "), kind, _truth(kind), figure])
+    return table(["model", "norm", "kind", "against", "measured"], rows)
 
 
-def _accuracy_lines(report: dict[str, Any]) -> list[str]:
-    accuracy = report["accuracy"]
-    lines = []
-    for name, a in accuracy["outputs"].items():
-        lines.append(
-            f"accuracy, {name} ({accuracy['samples']} test samples, mean relative L2): ensemble mean {a['relative_l2']:.4f}, "
-            f"members {min(a['members']):.4f}–{max(a['members']):.4f}, worst case {a['worst']:.4f}"
-        )
-    scores = accuracy.get("scores")
-    if scores:
-        lines.append("scores: " + ", ".join(f"{key} {value:.3g}" for key, value in scores.items()))
-    if accuracy["published"]:
-        lines.append("published: " + ", ".join(f"{name} {error:.4f}" for name, error in accuracy["published"].items()))
-    for name, a in report["ablations"].items():
-        lines.append(
-            f"ablation, recipe “{name}”: {a['relative_l2']:.4f} with {a['members']} member(s) after {a['minutes']:.0f} minutes"
-        )
-    return lines
+def _index(efficiency: dict[str, Any]) -> str:
+    cases, violations = (sum(e[key] for e in efficiency.values()) for key in ("cases", "violations"))
+    index = next(iter(efficiency.values()))
+    return f"index {index['index_median']:.2f}, at most {index['index_max']:.2f}; {violations} of {cases} violated"
 
 
-def _band_lines(report: dict[str, Any]) -> list[str]:
-    lines = []
-    for name, c in report["coverage"].items():
-        low, high = c["beta_interval_90"]
-        shares = f"{percent(min(c['coverage']), 1)}" + (
-            f"–{percent(max(c['coverage']), 1)} by lead time" if len(c["coverage"]) > 1 else ""
-        )
-        ratio = (
-            f", mean half-width {percent(c['width_ratio'], 0)} of the constant-width band's"
-            if "width_ratio" in c
-            else ""
-        )
-        lines.append(
-            f"90 % simultaneous band of {name}, {c['cases']} held-out cases: covered {shares} (Beta interval "
-            f"{percent(low, 1)}–{percent(high, 1)}){ratio}, most uncertain fifth {percent(c['worst_fifth_coverage'], 1)}"
-        )
-    return lines
-
-
-def _bound_lines(report: dict[str, Any]) -> list[str]:
-    return [
-        f"efficiency index, {family}: median {e['index_median']:.3f}, max {e['index_max']:.3f}, {e['violations']} "
-        f"violations in {e['cases']}"
-        for family, e in report.get("efficiency", {}).items()
-    ]
-
-
-def _cost_lines(report: dict[str, Any]) -> list[str]:
-    times = report["milliseconds"]
-    explain, checks = report["explanations"], report["derivatives"]
-    lines = [
-        f"training {report['training']['seconds'] / 60:.0f} minutes, all members",
-        f"times, one thread, median ms: forward {times['forward_1']['median']:.1f} (all members; "
-        f"{times['forward_8_per_sample']['median']:.1f} per sample in a batch of 8), full answer "
-        f"{times['full_answer']['median']:.1f}",
-        f"explanations: completeness gap at 8 nodes median {explain['completeness_gap_median']:.1e}, above 1e-4 in "
-        f"{explain['cases_above_1e-4']} of {explain['cases']} cases; adjoint identity {checks['adjoint_identity']:.1e}; "
-        f"parity with torch {checks['forward_parity']:.1e} (forward), {checks['vjp_parity']:.1e} (VJP), "
-        f"{checks['jvp_parity']:.1e} (JVP)",
-    ]
-    if "classical" in times:
-        lines.append(cost_comparison(report))
-    return lines
+def _truth(kind: str) -> str:
+    return {"guaranteed": "the equation", "guaranteed_vs_discrete": "the reference scheme", "none": "–"}.get(
+        kind, "reference solver or data"
+    )
 
 
 def render(text: str, zoo: Path) -> str:
@@ -140,7 +94,7 @@ def render(text: str, zoo: Path) -> str:
     Raises ValueError when a marker is missing.
     """
     documents = manifests(zoo)
-    parts = {"models": models_table(documents), "figures": "\n\n".join(figures(d) for d in documents)}
+    parts = {"models": models_table(documents), "statements": statements_table(documents)}
     for name, content in parts.items():
         pattern = rf"(<!-- generated: {name} -->\n).*?(\n<!-- end -->)"
         text, count = re.subn(pattern, lambda m, c=content: m[1] + c + m[2], text, flags=re.DOTALL)

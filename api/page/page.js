@@ -131,7 +131,7 @@ function scalarControl(field) {
 
 function statementRow(s) {
   const row = document.createElement("tr"), value = s.value === null ? "–" : s.relative ? `${(100 * s.value).toPrecision(3)} %` : short(s.value);
-  for (const text of [words(s.quantity), s.lead_time ?? "–", s.norm, value, s.kind, s.level ?? "–", s.truth, s.assumptions.join("; ")])
+  for (const text of [words(s.quantity), s.lead_time ?? "–", s.norm, value, s.kind, s.level ?? "–", s.reading, s.assumptions.join("; ")])
     row.insertCell().textContent = text;
   row.cells[4].className = s.kind;
   return row;

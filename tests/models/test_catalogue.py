@@ -8,7 +8,7 @@ import pytest
 from models import catalog
 from models.errors import UnknownModel
 from models.physical_model import Arrays, PhysicalModel
-from models.statements import Statement
+from models.statements import NORMS, Statement
 
 ORDER_TOLERANCE = 0.3  # three grids; cases declare the order they show
 KINDS = {"guaranteed", "guaranteed_vs_discrete", "indicator", "none"}
@@ -121,6 +121,7 @@ def test_statements_declare_norm_truth_and_assumptions_as_announced(model, point
         assert isinstance(statement, Statement)
         assert statement.kind in KINDS
         assert statement.truth and statement.assumptions
+        assert statement.norm in NORMS and statement.reading
     assert {(s.norm, s.kind) for s in statements} <= set(model.bounds) | {(norm, "none") for norm, _ in model.bounds}
 
 
