@@ -264,18 +264,21 @@ class Surrogate:
 
         def uncertainty() -> tuple[np.ndarray, np.ndarray]:
             spread = ensemble_spread(TRANSFORMS[transform].forward(members), scales)
-            return spread, self._scale(item, facts, spread)
+            return self._deviation_and_scale(item, facts, spread)
 
         return Prediction(members, mean, transform, uncertainty)
 
-    def _scale(self, item: Field, facts: Mapping[str, Any], spread: np.ndarray) -> np.ndarray:
-        """s(x) of the band: from the spread, or the stored error profile of a packaged model without a scale."""
+    def _deviation_and_scale(
+        self, item: Field, facts: Mapping[str, Any], spread: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """κ t and s(x) of the band, which is the stored error profile of a packaged model without a scale."""
         calibration = self.calibrations.get(item.name)
         if calibration is None:
-            return spread
+            return spread, spread
         if calibration.profile is not None:
-            return np.broadcast_to(calibration.profile, spread.shape)
-        return band_scale(spread, Scale.of(item, facts))
+            return spread, np.broadcast_to(calibration.profile, spread.shape)
+        scale = Scale.of(item, facts)
+        return scale.deviation(spread), band_scale(spread, scale)
 
     def predict(self, inputs: Mapping[str, np.ndarray], question: Question | None = None) -> Answer:
         """Answer a batch; bands are withdrawn, bounds kept, where an input is out of domain.

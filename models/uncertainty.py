@@ -1,19 +1,22 @@
 """Ensemble spread, split-conformal bands, and the calibrated law of the error.
 
-    t²(x) = mean_m 2 b_m(x)² + var_m(v_m(x)),     s = G_w[t] + ε,     u ∈ g⁻¹(g(m) ± q s)
+    t²(x) = mean_m 2 b_m(x)² + var_m(v_m(x)),     ŝ = G_w[min(t, c)] + ε,     s = ŝ h(⟨ŝ⟩),     u ∈ g⁻¹(g(m) ± q s)
 
 m is the ensemble mean, b_m each member's own Laplace scale where the graph gives one (deep ensembles,
 Lakshminarayanan et al. 2017), G_w a Gaussian filter of w cells over the grid (never over lead times), g the identity
-or, for depths, the shifted square root, in which v, b and t are then taken. w and ε = floor × rms t come from the tune
-split. q is the k-th smallest calibration score, k = ⌈(n+1)·level⌉ (Vovk et al. 2005; Angelopoulos & Bates 2107.07511);
-where cases come in b blocks that depend on each other within (hours of one week), k = ⌈n·level·(b+1)/b⌉, as if each block
-were one case (Oliveira et al. 2203.15885 for what dependence costs); where the field has an axis of lead times, each lead time has its own scores. The law of (g(u) − g(m))/s, pooled over
-the grid, gives quantiles and exceedance probabilities.
+or, for depths, the shifted square root, in which v, b and t are then taken; ⟨·⟩ is the mean over the grid. The tune split
+gives w, ε, the ceiling c of t and the response h(m) = (m/m₀)^β, with which inputs of small and of large
+spread are covered alike; it also gives κ, with which the standard deviation κ t has the size of the error. κ, c and h are
+those of each lead time where the field has that axis. q is the k-th smallest calibration score, k = ⌈(n+1)·level⌉ (Vovk et
+al. 2005; Angelopoulos & Bates 2107.07511); where cases come in b blocks that depend on each other within (hours of one
+week), k = ⌈n·level·(b+1)/b⌉, as if each block were one case (Oliveira et al. 2203.15885 for what dependence costs); where
+the field has an axis of lead times, each lead time has its own scores. The law of (g(u) − g(m))/s, pooled over the grid,
+gives quantiles and exceedance probabilities.
 """
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
@@ -48,10 +51,24 @@ TRANSFORMS = {
 
 
 @dataclass(frozen=True)
+class Response:
+    """h(m) = (m/m₀)^β of the mean scale m of an answer, m kept within what the tune split saw.
+
+    One entry per lead time where the field has that axis, else one.
+    """
+
+    exponent: tuple[float, ...]
+    reference: tuple[float, ...]
+    lowest: tuple[float, ...]
+    highest: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Scale:
     """How spread becomes the scale of a band; `exact_boundary` rings of nodes carry no error by construction.
 
-    `smoothed` counts the trailing axes that are smoothed.
+    `smoothed` counts the trailing axes that are smoothed, `grid` those that are not lead times. `ceiling` and `inflation`
+    have one entry per lead time where the field has that axis, else one.
     """
 
     smoothing: float
@@ -59,13 +76,43 @@ class Scale:
     exact_boundary: int
     transform: str = "identity"
     smoothed: int = 2
+    grid: int = 2
+    ceiling: tuple[float, ...] = (math.inf,)
+    inflation: tuple[float, ...] = (1.0,)
+    response: Response | None = None
 
     @classmethod
     def of(cls, field: Field, facts: Mapping[str, Any]) -> "Scale":
         """From the manifest's calibration of one field."""
-        grid = sum(axis.name != LEAD_TIME and not axis.labels for axis in field.axes)
-        transform = str(facts.get("transform", "identity"))
-        return cls(facts["smoothing"], facts["floor"], facts["exact_boundary"], transform, grid)
+        lists = {name: tuple(facts[name]) for name in ("ceiling", "inflation") if name in facts}
+        response = facts.get("response")
+        return cls(
+            facts["smoothing"], facts["floor"], facts["exact_boundary"], str(facts.get("transform", "identity")),
+            sum(axis.name != LEAD_TIME and not axis.labels for axis in field.axes),
+            len(field.axes) - has_lead_times(field), **lists,
+            response=None if response is None else Response(**{name: tuple(values) for name, values in response.items()}),
+        )  # fmt: skip
+
+    def facts(self) -> dict[str, Any]:
+        """For the manifest: what `of` reads, and the field itself does not say."""
+        return {name: value for name, value in asdict(self).items() if name not in ("smoothed", "grid")}
+
+    def by_lead_time(self, values: tuple[float, ...]) -> np.ndarray:
+        """One value per lead time, or one for all, to broadcast against (batch, *grid)."""
+        return np.asarray(values, dtype=np.float32).reshape(-1, *(1,) * self.grid)
+
+    def means(self, values: np.ndarray) -> np.ndarray:
+        """⟨·⟩, the mean over the grid, to broadcast against (batch, *grid)."""
+        return np.asarray(values.mean(axis=tuple(range(values.ndim - self.grid, values.ndim)), keepdims=True))
+
+    def deviation(self, spread: Float[np.ndarray, "batch *grid"]) -> Float[np.ndarray, "batch *grid"]:
+        """κ min(t, c), the standard deviation of the error."""
+        return np.asarray(np.minimum(spread, self.by_lead_time(self.ceiling)) * self.by_lead_time(self.inflation))
+
+
+def has_lead_times(field: Field) -> bool:
+    """Whether the first axis of a field is one of lead times."""
+    return bool(field.axes) and field.axes[0].name == LEAD_TIME
 
 
 def ensemble_spread(
@@ -87,13 +134,30 @@ def interior(shape: tuple[int, ...], rings: int) -> np.ndarray:
     return mask
 
 
-def band_scale(spread: Float[np.ndarray, "batch *grid"], scale: Scale) -> Float[np.ndarray, "batch *grid"]:
-    """s(x) = G_w[t](x) + ε, zero where the answer is exact."""
-    smooth = spread
+def plain_scale(spread: Float[np.ndarray, "batch *grid"], scale: Scale) -> Float[np.ndarray, "batch *grid"]:
+    """ŝ(x) = G_w[min(t, c)](x) + ε, zero where the answer is exact."""
+    smooth = np.minimum(spread, scale.by_lead_time(scale.ceiling))
     if scale.smoothing > 0 and scale.smoothed:
         widths = (0.0,) * (spread.ndim - scale.smoothed) + (scale.smoothing,) * scale.smoothed
-        smooth = gaussian_filter(np.asarray(spread, dtype=np.float64), widths, mode="nearest")
+        smooth = gaussian_filter(np.asarray(smooth, dtype=np.float64), widths, mode="nearest")
     return np.asarray((smooth + scale.floor) * interior(spread.shape[1:], scale.exact_boundary))
+
+
+def band_scale(spread: Float[np.ndarray, "batch *grid"], scale: Scale) -> Float[np.ndarray, "batch *grid"]:
+    """s(x) = ŝ·h(⟨ŝ⟩)."""
+    plain = plain_scale(spread, scale)
+    return plain if scale.response is None else respond(plain, scale, scale.response)
+
+
+def respond(
+    plain: Float[np.ndarray, "batch *grid"], scale: Scale, response: Response
+) -> Float[np.ndarray, "batch *grid"]:
+    """ŝ·h(⟨ŝ⟩)."""
+    lowest, highest, reference, exponent = (
+        scale.by_lead_time(values)
+        for values in (response.lowest, response.highest, response.reference, response.exponent)
+    )
+    return np.asarray(plain * (np.clip(scale.means(plain), lowest, highest) / reference) ** exponent)
 
 
 def rank(count: int, level: float, blocks: int | None = None) -> int:
@@ -172,8 +236,7 @@ class Calibration:
         scores = np.asarray(arrays["scores"])
         self.scores: np.ndarray = np.sort(scores.reshape(len(scores), -1), axis=0)
         self._blocks = blocks
-        leads = bool(field.axes) and field.axes[0].name == LEAD_TIME
-        self._extend = (-1, *(1,) * (len(field.shape) - 1)) if leads else (1,) * len(field.shape)
+        self._extend = (-1, *(1,) * (len(field.shape) - 1)) if has_lead_times(field) else (1,) * len(field.shape)
         self.profile: np.ndarray | None = arrays.get("profile")
         self._stored = Stored.of(arrays) if "residuals" in arrays else None
         self._stored_law = arrays.get("law")

@@ -1,7 +1,7 @@
 """Bands, validity and golden outputs from the exported graph: what is calibrated is what is served."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -10,16 +10,30 @@ import numpy as np
 from tqdm import tqdm
 
 from models.bundle import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, Bundle, Manifest
-from models.fields import LEAD_TIME, Field
+from models.fields import Field
 from models.physical_model import Arrays, PhysicalModel, Recipe
 from models.runtime import Graph, RuntimeOptions
-from models.uncertainty import TRANSFORMS, Scale, band_scale, ensemble_spread, error_law, rank
+from models.uncertainty import (
+    TRANSFORMS,
+    Response,
+    Scale,
+    band_scale,
+    ensemble_spread,
+    error_law,
+    has_lead_times,
+    plain_scale,
+    rank,
+)
 from models.validity import detector_scores, fit_detectors, hard_checks
 from training import cluster, dataset
 
 TUNING_LEVEL = 0.9
 SMOOTHINGS = (0.0, 0.5, 1.0, 1.5, 2.0)
 FLOORS = (0.01, 0.03, 0.1, 0.3, 1.0)
+CEILINGS = (0.999, 0.9999, 1.0)  # learned scales of single points can be far beyond any error
+EXPONENTS = np.linspace(-1.0, 2.0, 61)
+SEEN = (0.025, 0.975)  # share of the tune split's mean scales between which the response varies
+TINY = 1e-30
 GOLDEN_CASES = 3
 BATCH = 25
 LAW_VALUES = 200_000  # standardised errors kept for the law of one group
@@ -87,35 +101,98 @@ class Errors:
     def scores(self, scale: np.ndarray) -> np.ndarray:
         """max |r|/s over the points that are not exact by construction, (case, lead times or 1)."""
         ratio = np.abs(self.residual) / np.where(scale > 0, scale, 1.0) * (scale > 0)
-        kept = ratio.shape[:2] if self.by_lead_time else (len(ratio), 1)
-        return np.asarray(ratio.reshape(*kept, -1).max(axis=2))
+        return self._grouped(ratio).max(axis=2)
+
+    def inflation(self, scale: Scale) -> tuple[float, ...]:
+        """κ² = mean of ‖r‖²/‖t‖² over cases: a few cases of large error do not decide for the rest. Per lead time."""
+        spread = np.minimum(self.spread, scale.by_lead_time(scale.ceiling))
+        error, size = (np.square(self._grouped(values)).mean(axis=2) for values in (self.residual, spread))
+        return tuple(np.sqrt((error / np.maximum(size, TINY)).mean(axis=0)).tolist())
+
+    def ceiling(self, share: float) -> tuple[float, ...]:
+        """What a `share` of all spreads do not exceed, per lead time."""
+        return tuple(np.quantile(self._grouped(self.spread), share, axis=(0, 2)).astype(np.float64).tolist())
+
+    def _grouped(self, values: np.ndarray) -> np.ndarray:
+        """(case, lead times or 1, points)."""
+        return np.asarray(values.reshape(len(values), values.shape[1] if self.by_lead_time else 1, -1))
 
 
 def errors_of(model: PhysicalModel, item: Field, truth: np.ndarray, mean: np.ndarray, spread: np.ndarray) -> Errors:
     """Residuals of one field in the space in which its errors are symmetric."""
     transform = TRANSFORMS[model.transforms.get(item.name, "identity")]
     residual = transform.forward(truth.astype(np.float64)) - transform.forward(mean)
-    return Errors(residual, spread, bool(item.axes) and item.axes[0].name == LEAD_TIME)
+    return Errors(residual, spread, has_lead_times(item))
 
 
-def tune_scale(model: PhysicalModel, item: Field, errors: Errors) -> Scale:
-    """The smoothing and floor with the narrowest mean 90 % band on the tune split."""
-    size = float(np.sqrt(np.mean(np.square(errors.spread))))
-    best: tuple[float, Scale] | None = None
+@dataclass(frozen=True)
+class Peaks:
+    """max |r|/ŝ and the mean of ŝ over the grid: (case, lead times, or frames of a trajectory, or 1)."""
+
+    ratios: np.ndarray
+    means: np.ndarray
+    by_lead_time: bool
+
+    @classmethod
+    def of(cls, errors: Errors, plain: np.ndarray, scale: Scale) -> "Peaks":
+        """From the errors of a split and ŝ."""
+        grid = tuple(range(plain.ndim - scale.grid, plain.ndim))
+        ratio = np.abs(errors.residual) / np.where(plain > 0, plain, np.inf)
+        return cls(
+            *(v.reshape(len(plain), -1) for v in (ratio.max(axis=grid), plain.mean(axis=grid))), errors.by_lead_time
+        )
+
+    def scores(self, factor: np.ndarray) -> np.ndarray:
+        """Scores when ŝ is multiplied by `factor`: (case, lead times or 1)."""
+        found = self.ratios / factor
+        return found if self.by_lead_time else found.max(axis=1, keepdims=True)
+
+    def log_width(self, factor: np.ndarray) -> float:
+        """log of the band's geometric mean width over cases, averaged over lead times."""
+        scores = np.sort(self.scores(factor), axis=0)
+        quantile = scores[rank(len(scores), TUNING_LEVEL) - 1]
+        sizes = self.means * factor
+        sizes = sizes if self.by_lead_time else sizes.mean(axis=1, keepdims=True)
+        return float((np.log(quantile) + np.log(sizes).mean(axis=0)).mean())
+
+
+def fit_response(peaks: Peaks, independent: int) -> tuple[Response, np.ndarray]:
+    """h with the exponent of a linear quantile regression of log score on log mean scale (Koenker & Bassett 1978).
+
+    The loss carries β²/2n, n the number of independent cases: few cases leave h near 1. Also h itself, as `peaks.means`.
+    """
+    axis = 0 if peaks.by_lead_time else None
+    reference = np.atleast_1d(np.exp(np.log(peaks.means).mean(axis=axis)))
+    lowest, highest = (np.atleast_1d(np.quantile(peaks.means, share, axis=axis)) for share in SEEN)
+    base = np.clip(peaks.means, lowest, highest) / reference
+    losses = np.stack([_pinball(np.log(peaks.scores(base**beta))) + beta**2 / (2 * independent) for beta in EXPONENTS])
+    exponent = EXPONENTS[losses.argmin(axis=0)]
+    response = Response(*(tuple(values.tolist()) for values in (exponent, reference, lowest, highest)))
+    return response, base**exponent
+
+
+def _pinball(values: np.ndarray) -> np.ndarray:
+    """Mean pinball loss about the quantile of TUNING_LEVEL, per column."""
+    gap = values - np.quantile(values, TUNING_LEVEL, axis=0)
+    return np.asarray(np.maximum(TUNING_LEVEL * gap, (TUNING_LEVEL - 1) * gap).mean(axis=0))
+
+
+def tune_scale(model: PhysicalModel, item: Field, errors: Errors, blocks: int | None = None) -> Scale:
+    """The ceiling, smoothing and floor, each with its response, that give the narrowest 90 % band on the tune split."""
+    size = float(np.median(np.sqrt(np.square(errors.spread.reshape(len(errors.spread), -1)).mean(axis=1))))
     facts = {"exact_boundary": model.exact_boundary, "transform": model.transforms.get(item.name, "identity")}
-    for smoothing, floor in product(SMOOTHINGS, FLOORS):
-        candidate = Scale.of(item, {"smoothing": smoothing, "floor": floor * size, **facts})
+    ceilings = [errors.ceiling(share) for share in CEILINGS]
+    best, chosen = np.inf, None
+    for ceiling, smoothing, floor in product(ceilings, SMOOTHINGS, FLOORS):
+        candidate = Scale.of(item, {"smoothing": smoothing, "floor": floor * size, "ceiling": ceiling, **facts})
         if smoothing and not candidate.smoothed:
             continue
-        scale = band_scale(errors.spread, candidate)
-        scores = np.sort(errors.scores(scale), axis=0)
-        quantile = scores[rank(len(scores), TUNING_LEVEL) - 1]
-        sizes = scale.reshape(*(scale.shape[:2] if errors.by_lead_time else (len(scale), 1)), -1).mean(axis=(0, 2))
-        width = float((quantile * sizes).mean())
-        if best is None or width < best[0]:
-            best = (width, candidate)
-    assert best is not None
-    return best[1]
+        peaks = Peaks.of(errors, plain_scale(errors.spread, candidate), candidate)
+        response, factor = fit_response(peaks, blocks or len(errors.residual))
+        if peaks.log_width(factor) < best:
+            best, chosen = peaks.log_width(factor), replace(candidate, response=response)
+    assert chosen is not None
+    return replace(chosen, inflation=errors.inflation(chosen))
 
 
 def half_precision(values: np.ndarray) -> tuple[np.ndarray, np.float32]:
@@ -139,26 +216,24 @@ def field_arrays(errors: Errors, scale: np.ndarray, stored: bool) -> Arrays:
 
 def _bands(model: PhysicalModel, recipe: Recipe, folder: Path, exported: Exported) -> tuple[Arrays, dict[str, Any]]:
     found: dict[str, dict[str, Errors]] = {}
-    blocks = None
+    blocks: dict[str, int | None] = {}
     for split in ("tune", "calibration"):
         inputs, truths = dataset.load(folder / "data", split)
-        blocks = None if model.blocks is None else len(np.unique(model.blocks(inputs)))
+        blocks[split] = None if model.blocks is None else len(np.unique(model.blocks(inputs)))
         means, spreads = exported.means_and_spreads(inputs, split)
         for item in exported.outputs:
             errors = errors_of(model, item, truths[item.name], means[item.name], spreads[item.name])
             found.setdefault(item.name, {})[split] = errors
     arrays, facts = {}, {}
     for item in exported.outputs:
-        chosen = tune_scale(model, item, found[item.name]["tune"])
+        chosen = tune_scale(model, item, found[item.name]["tune"], blocks["tune"])
         errors = found[item.name]["calibration"]
         stored = model.stored_residuals is None or item.name in model.stored_residuals
         shipped = field_arrays(errors, band_scale(errors.spread, chosen), stored)
         arrays |= {f"{item.name}.{key}": values for key, values in shipped.items()}
         split_ = recipe.splits["calibration"]
-        facts[item.name] = {
-            "smoothing": chosen.smoothing, "floor": chosen.floor, "exact_boundary": chosen.exact_boundary,
-            "transform": chosen.transform, "cases": split_.count, "seed": split_.seed, "arrays": f"{item.name}.",
-            "blocks": blocks,
+        facts[item.name] = chosen.facts() | {
+            "cases": split_.count, "seed": split_.seed, "arrays": f"{item.name}.", "blocks": blocks["calibration"],
         }  # fmt: skip
     return arrays, facts
 

@@ -18,7 +18,7 @@ def _splits(train: int, validation: int, test: int, calibration: int, tune: int,
 
 FULL = Recipe(
     points=512,
-    splits=_splits(2000, 60, 200, 500, 150, 500),
+    splits=_splits(2000, 60, 200, 1000, 400, 500),
     unlabelled=Split(20, 5000),
     principal_components=20,
     architecture="fno_1d",

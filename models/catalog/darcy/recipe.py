@@ -11,7 +11,7 @@ FULL = Recipe(
         "validation": Split(1, 100),
         "test": Split(2, 200),
         "calibration": Split(3, 600),
-        "tune": Split(4, 100),
+        "tune": Split(4, 300),
         "held_out": Split(10, 1000),
     },
     unlabelled=Split(20, 5000),

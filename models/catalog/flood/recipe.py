@@ -18,7 +18,7 @@ def _splits(train: int, validation: int, test: int, calibration: int, tune: int,
 
 FULL = Recipe(
     points=64,
-    splits=_splits(6000, 100, 300, 500, 150, 300),
+    splits=_splits(6000, 100, 300, 1000, 400, 500),
     unlabelled=Split(20, 3000),
     principal_components=40,
     architecture="conv_unet",
@@ -39,7 +39,7 @@ FULL = Recipe(
 FULL_128 = replace(
     FULL,
     points=128,
-    splits=_splits(1200, 50, 150, 200, 80, 150),
+    splits=_splits(1200, 50, 150, 600, 300, 300),
     epochs=2,
     warm_up=0.2,
     muon_rate=0.004,
