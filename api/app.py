@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp
+from starlette.types import Receive, Scope, Send
 from threadpoolctl import threadpool_limits
 
 from api import errors, openapi, pages
@@ -40,9 +40,9 @@ async def _watch(repository: Repository, seconds: float) -> None:
 @contextmanager
 def _service(settings: Settings) -> Iterator[Service]:
     """Threads, engine and bundles, for as long as the application runs."""
-    options = RuntimeOptions(
-        settings.device, settings.threads, fall_back=settings.allow_cpu, cuda_graphs=settings.cuda_graphs
-    )
+    # runs side by side with few threads each get more done than one run on every core, which keeps waiting for the slowest
+    threads = settings.threads or max(1, available_cores() // settings.runs)
+    options = RuntimeOptions(settings.device, threads, fall_back=settings.allow_cpu, cuda_graphs=settings.cuda_graphs)
     with (
         ThreadPoolExecutor(settings.workers or available_cores(), thread_name_prefix="worker") as workers,
         ThreadPoolExecutor(settings.callers, thread_name_prefix="caller") as callers,
@@ -62,11 +62,17 @@ def _service(settings: Settings) -> Iterator[Service]:
 
 
 class Application(FastAPI):
-    """FastAPI with the foreign protocols before its own middleware."""
+    """FastAPI with the foreign protocols before it."""
 
-    def build_middleware_stack(self) -> ASGIApp:
-        """What handles every connection."""
-        return Faces(super().build_middleware_stack(), VERSION)
+    faces: Faces
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection."""
+        if scope["type"] == "http" and self.faces.has(scope["path"]):
+            scope["app"] = self
+            await self.faces(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -84,6 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = Application(
         title="Surrogates of physical models", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
+    app.faces = Faces(VERSION)
     for module in (catalogue, predict, forecast, explain, derivatives):
         app.include_router(module.router, prefix="/v1", tags=["v1"])
     app.include_router(health.router, tags=["operations"])

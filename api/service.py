@@ -4,6 +4,7 @@ The event loop parses, queues and encodes; graphs run in the engine's thread, Nu
 """
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -90,11 +91,14 @@ class Visit:
         self._bytes = 0
         self._watcher: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._read_all = False
+        self._headers = dict(reversed(scope["headers"]))  # of several of one name the first counts
         self.ticket = Ticket()
 
     def header(self, name: bytes) -> str | None:
         """One request header."""
-        return next((v.decode("latin-1") for key, v in self._scope["headers"] if key == name), None)
+        found = self._headers.get(name)
+        return None if found is None else found.decode("latin-1")
 
     def enter(self, model: str, seconds: float | None = None) -> None:
         """Be admitted to a model, with `seconds`, or those of the header, or the service's own, to stay.
@@ -126,12 +130,12 @@ class Visit:
 
     def set_deadline(self, seconds: float) -> None:
         """Allow so many seconds from now on."""
-        if self._timer is not None:
-            self._timer.cancel()
         ended, self.ticket = self.ticket.reason, Ticket(seconds)
         if ended is not None:
             self.ticket.end(ended)
-        self._timer = asyncio.get_running_loop().call_later(seconds, self.ticket.expire)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
     def _asked_seconds(self) -> float | None:
         text = self.header(DEADLINE_HEADER.encode())
@@ -146,7 +150,7 @@ class Visit:
         return seconds
 
     async def body(self) -> bytes:
-        """The body, refused as soon as it is known to be too large; from then on the connection is watched.
+        """The body, refused as soon as it is known to be too large.
 
         Raises TooLarge, Overloaded, BodyTooSlow, Abandoned.
         """
@@ -172,7 +176,7 @@ class Visit:
             parts.append(part)
             if not message.get("more_body", False):
                 break
-        self._watcher = asyncio.ensure_future(self._watch())
+        self._read_all = True
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def hold(self, size: int) -> None:
@@ -183,6 +187,16 @@ class Visit:
         if size > self._bytes and self._gate is not None:
             self._gate.grow(size - self._bytes)
             self._bytes = size
+
+    def _linger(self) -> asyncio.AbstractEventLoop:
+        """Before waiting: have the ticket ended by the clock, and once the body is there by the client's leaving."""
+        loop = asyncio.get_running_loop()
+        if self._timer is None and self.ticket.deadline is not None:
+            left = self.ticket.deadline - time.monotonic()
+            self._timer = loop.call_later(max(0.0, left), self.ticket.expire)
+        if self._watcher is None and self._read_all:
+            self._watcher = loop.create_task(self._watch())
+        return loop
 
     async def _watch(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
@@ -203,24 +217,27 @@ class Visit:
 
         Raises DeadlinePassed, Abandoned.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self.service.workers, holding, self.ticket, work)
+        return await self._linger().run_in_executor(self.service.workers, holding, self.ticket, work)
 
     async def call(self, work: Callable[[], Result]) -> Result:
         """Do `work` that mostly waits for the engine, under this request's ticket: more of it may go on at a time.
 
         Raises DeadlinePassed, Abandoned.
         """
-        return await asyncio.get_running_loop().run_in_executor(self.service.callers, holding, self.ticket, work)
+        return await self._linger().run_in_executor(self.service.callers, holding, self.ticket, work)
 
     async def in_file_thread(self, work: Callable[[], Result]) -> Result:
         """Do `work` in the one thread that writes NetCDF: HDF5 is not thread-safe."""
-        return await asyncio.get_running_loop().run_in_executor(self.service.files, holding, self.ticket, work)
+        return await self._linger().run_in_executor(self.service.files, holding, self.ticket, work)
 
     async def run(self, graph: Graph, feeds: Mapping[str, np.ndarray]) -> Results:
         """Run a graph, in a batch with what else has come for it."""
-        future: asyncio.Future[Results] = asyncio.get_running_loop().create_future()
-        self.service.engine.submit(graph, feeds, self.service.mailbox.receiver(future), self.ticket)
+        engine = self.service.engine
+        found = engine.at_once(graph, feeds, self.ticket)
+        if found is not None:
+            return found
+        future: asyncio.Future[Results] = self._linger().create_future()
+        engine.submit(graph, feeds, self.service.mailbox.receiver(future), self.ticket)
         return await future
 
     async def predict(self, surrogate: Surrogate, inputs: Mapping[str, np.ndarray], question: Question) -> Answer:

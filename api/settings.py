@@ -22,10 +22,10 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
     zoo: Path = Field(default=SHIPPED, description="Directory of bundles, <name>/<version>/.")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where graphs run.")
-    threads: int = Field(default=0, ge=0, description="Threads of ONNX Runtime; 0 means the cores available.")
-    runs: int = Field(
-        default=2, ge=1, le=16, description="Runs of graphs at the same time: one computes while another hands over."
+    threads: int = Field(
+        default=0, ge=0, description="Threads of each run of a graph; 0 shares the cores available among the runs."
     )
+    runs: int = Field(default=2, ge=1, le=16, description="Runs of graphs at the same time.")
     workers: int = Field(
         default=0, ge=0, le=64, description="Threads for bounds, bands and pictures; 0 means the cores available."
     )

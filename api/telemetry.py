@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, Metric, generate_latest
@@ -100,9 +101,15 @@ class Measure:
         try:
             await self.app(scope, receive, watch)
         finally:
-            route, model = _labels(scope, status)
-            REQUESTS.labels(route, model, str(status)).inc()
-            LATENCY.labels(route, model).observe(time.perf_counter() - started)
+            requests, latency = _series(*_labels(scope, status), status)
+            requests.inc()
+            latency.observe(time.perf_counter() - started)
+
+
+@lru_cache(4096)
+def _series(route: str, model: str, status: int) -> tuple[Counter, Histogram]:
+    """Looking series up by their labels takes longer than counting."""
+    return REQUESTS.labels(route, model, str(status)), LATENCY.labels(route, model)
 
 
 def _labels(scope: Scope, status: int) -> tuple[str, str]:

@@ -5,12 +5,13 @@ Doing so also warms it: sessions allocate, features compile.
 
 import numpy as np
 
-from models.batching import best_batch
+from models.batching import LARGEST_BATCH, measure
 from models.bundle import GOLDEN_FILE, GRAPH_FILES
 from models.errors import BrokenBundle
 from models.physical_model import Arrays
 from models.surrogate import Surrogate
 
+DERIVATIVE_SECONDS = 0.25  # of measuring, for each derivative graph
 GOLDEN_TOLERANCE = 1e-5  # relative; summation order differs between processors and providers
 
 
@@ -70,7 +71,9 @@ def check_derivatives(surrogate: Surrogate) -> None:
 
 
 def tune(surrogate: Surrogate) -> None:
-    """Measure the best batch size; derivative graphs do the same work per sample and more, and get the same."""
-    size = best_batch(surrogate.graphs["model"])
+    """Measure the best batch sizes; derivative graphs keep more per sample, so theirs is at most the forward graph's."""
+    forward = surrogate.graphs["model"]
+    measure(forward)
     for graph in surrogate.graphs.values():
-        graph.batch = graph.fixed_batch or size
+        if graph is not forward:
+            measure(graph, forward.batch or LARGEST_BATCH, DERIVATIVE_SECONDS)

@@ -2,7 +2,8 @@
 
 An idle engine starts at once. Batches hold samples of one graph (so of one model and version) and one shape, at most as
 many as run fastest (`best_batch`); larger requests run in parts, between which others get their turn, oldest first.
-Expired and abandoned work in the queue never runs; a run is stopped when nobody waits for it any more.
+Expired and abandoned work in the queue never runs; a run is stopped when nobody waits for it any more. A graph that takes
+less time than handing it to another thread does not queue at all.
 """
 
 import logging
@@ -26,6 +27,7 @@ Key = tuple[int, tuple[tuple[int, ...], ...]]
 LARGEST_BATCH = 16
 UNMEASURED_BATCH = 4
 WORTHWHILE = 0.97  # a larger batch must save this much per sample to be preferred: latency counts too
+AT_ONCE = 1e-4  # seconds: about what the way to another thread and back takes
 RETRY_AFTER = 1.0
 _log = logging.getLogger(__name__)
 
@@ -86,8 +88,7 @@ class _Parts:
 class Engine:
     """Runs graphs in threads of its own, one for each run that may go on at the same time.
 
-    Sessions use every core already; a second run fills the gaps in which the first takes its inputs and hands over its
-    outputs. `close` ends it once what was accepted is done.
+    `close` ends it once what was accepted is done.
     """
 
     def __init__(self, runs: int = 1) -> None:
@@ -95,6 +96,7 @@ class Engine:
         self._running: dict[Stop, list[_Job]] = {}
         self._changed = threading.Condition()
         self._closed = False
+        self._counting = threading.Lock()
         self._statistics: dict[tuple[str, str], Statistics] = {}
         self._threads = [threading.Thread(target=self._serve, name=f"engine-{n}", daemon=True) for n in range(runs)]
         for thread in self._threads:
@@ -121,11 +123,32 @@ class Engine:
             jobs.append(_Job(graph, some, min(size, count - first), ticket, receive, now))
         self._enqueue(jobs)
 
+    def at_once(self, graph: Graph, feeds: Mapping[str, np.ndarray], ticket: Ticket) -> Results | None:
+        """The outputs of a graph that takes next to no time, run in the caller's thread; None of any other graph.
+
+        Raises DeadlinePassed, Abandoned, or what the run raised.
+        """
+        count = len(next(iter(feeds.values())))
+        if graph.seconds > AT_ONCE or graph.batch is None or count > graph.batch or self._closed:
+            return None
+        ticket.check()
+        started = time.perf_counter_ns()
+        try:
+            results = graph.execute(feeds)
+        except Exception:
+            self.statistics(graph).failures += 1
+            raise
+        self._count(graph, count, 0, started)
+        return results
+
     def run(self, graph: Graph, feeds: Mapping[str, np.ndarray]) -> Results:
         """Submit under the ticket at hand and wait.
 
         Raises DeadlinePassed, Abandoned, or what the run raised.
         """
+        found = self.at_once(graph, feeds, current())
+        if found is not None:
+            return found
         future: Future[Results] = Future()
 
         def deliver(results: Results | None, error: BaseException | None) -> None:
@@ -205,7 +228,8 @@ class Engine:
         except Exception as error:  # noqa: BLE001  ONNX Runtime raises a dozen unrelated classes
             self._failed(batch, error)
             return
-        self._count(graph, batch, started)
+        count = sum(job.count for job in batch)
+        self._count(graph, count, sum((started - job.since) * job.count for job in batch), started)
         first = 0
         for job in batch:
             part = results if len(batch) == 1 else [values[first : first + job.count] for values in results]
@@ -229,15 +253,16 @@ class Engine:
             self.statistics(job.graph).dropped += 1
             _hand_over(job, None, job.ticket.reason)
 
-    def _count(self, graph: Graph, batch: list[_Job], started: int) -> None:
-        ended = time.perf_counter_ns()
-        count = sum(job.count for job in batch)
+    def _count(self, graph: Graph, count: int, queued: int, started: int) -> None:
+        """Note a run of `count` samples that had waited `queued` ns together."""
+        took = time.perf_counter_ns() - started
         facts = self.statistics(graph)
-        facts.samples, facts.runs, facts.last = facts.samples + count, facts.runs + 1, time.time()
-        facts.queued_ns += sum((started - job.since) * job.count for job in batch)
-        facts.computed_ns += ended - started
-        entry = facts.batches.setdefault(count, [0, 0])
-        entry[0], entry[1] = entry[0] + 1, entry[1] + ended - started
+        with self._counting:
+            facts.samples, facts.runs, facts.last = facts.samples + count, facts.runs + 1, time.time()
+            facts.queued_ns += queued
+            facts.computed_ns += took
+            entry = facts.batches.setdefault(count, [0, 0])
+            entry[0], entry[1] = entry[0] + 1, entry[1] + took
 
     def _reconsider(self) -> None:
         """A ticket has ended: forget its work in the queue; stop a run that nobody waits for."""
@@ -273,18 +298,17 @@ def _joined(batch: list[_Job]) -> Mapping[str, np.ndarray]:
     return {name: np.concatenate([job.feeds[name] for job in batch]) for name in batch[0].feeds}
 
 
-def best_batch(graph: Graph, seconds: float = 0.5) -> int:
-    """The batch size that runs fastest per sample on this machine: the smallest within 3 % of the best of 1, 2, 4, ….
+def measure(graph: Graph, largest: int = LARGEST_BATCH, seconds: float = 0.5) -> None:
+    """Find the batch size that runs fastest per sample on this machine: the smallest within 3 % of the best of 1, 2, 4, ….
 
     Measured on ones, the fastest of several rounds over all sizes, as many as fit into `seconds`: something else may run
     beside it. Sizes whose first run takes twice as long per sample as the best are left out. A graph of one fixed batch
     size has no choice.
     """
-    if graph.fixed_batch is not None:
-        return graph.fixed_batch
     began, fastest = time.perf_counter(), dict[int, float]()
-    size = 1
-    while size <= LARGEST_BATCH and time.perf_counter() - began < seconds:
+    size = graph.fixed_batch or 1
+    largest = graph.fixed_batch or largest
+    while size <= largest and time.perf_counter() - began < seconds:
         feeds = graph.blank(size)
         graph.execute(feeds)  # allocates
         fastest[size] = _timed(graph, feeds) / size
@@ -293,7 +317,8 @@ def best_batch(graph: Graph, seconds: float = 0.5) -> int:
     while time.perf_counter() - began < seconds:
         for size in fastest:
             fastest[size] = min(fastest[size], _timed(graph, graph.blank(size)) / size)
-    return min(size for size, spent in fastest.items() if spent <= min(fastest.values()) / WORTHWHILE)
+    best = min(size for size, spent in fastest.items() if spent <= min(fastest.values()) / WORTHWHILE)
+    graph.batch, graph.seconds = best, best * fastest[best]
 
 
 def _timed(graph: Graph, feeds: Mapping[str, np.ndarray]) -> float:

@@ -99,7 +99,7 @@ class Repository:
     def surrogates(self) -> tuple[Surrogate, ...]:
         """The latest version of every model."""
         table = self._table
-        return tuple(_latest(table, name).surrogate for name in sorted({name for name, _ in table}))
+        return tuple({name: entry.surrogate for (name, _), entry in table.items()}.values())
 
     @property
     def memory(self) -> Mapping[str, int]:
@@ -131,12 +131,10 @@ class Repository:
         Raises UnknownModel, UnknownVersion.
         """
         table = self._table
-        if version is None and any(one == name for one, _ in table):
-            return _latest(table, name).surrogate
-        entry = table.get((name, version or ""))
-        if entry is None:
+        found = [entry for (one, known), entry in table.items() if one == name and version in (None, known)]
+        if not found:
             raise UnknownVersion(name, version or "", self.versions(name))
-        return entry.surrogate
+        return found[-1].surrogate
 
     def refresh(self) -> bool:
         """Look at the directory again; whether anything changed. Loads, verifies and warms beside what is served."""
@@ -246,10 +244,6 @@ class Repository:
     def _require_room(self, memory: int) -> None:
         if self._limit is not None and memory > self._limit:
             raise BrokenBundle("memory of all bundles", f"at most {self._limit} bytes", f"{memory} with this one")
-
-
-def _latest(table: Table, name: str) -> Entry:
-    return table[max((key for key in table if key[0] == name), key=lambda key: _version_key(key[1]))]
 
 
 def _resident() -> int:

@@ -1,6 +1,7 @@
 """ONNX Runtime sessions: devices, threads, verified bytes, stoppable runs. The only importer of onnxruntime."""
 
 import contextlib
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -158,8 +159,8 @@ class _Buffers:
 class Graph:
     """One ONNX graph, ready to run; `run` may be called from several threads.
 
-    `owner` is name/version of the model; `batch` is the number of samples that run fastest at once, None where the graph
-    takes any number, as long as nothing was measured.
+    `owner` is name/version of the model; `batch` is the number of samples that run fastest at once and `seconds` what that
+    run takes, None and infinite as long as nothing was measured. A graph whose batch size is fixed gets filled up to it.
     """
 
     def __init__(self, bundle: Bundle, file: str, options: RuntimeOptions, scheduler: Scheduler | None = None) -> None:
@@ -170,7 +171,9 @@ class Graph:
         self.inputs = tuple(item.name for item in self._session.get_inputs())
         self.outputs = tuple(item.name for item in self._session.get_outputs())
         self._options, self._scheduler, self._busy = options, scheduler, threading.Lock()
-        self.batch: int | None = None
+        sizes = {item.shape[0] for item in self._session.get_inputs() if item.shape}
+        self.fixed_batch: int | None = next((size for size in sizes if isinstance(size, int)), None)
+        self.batch, self.seconds = self.fixed_batch, math.inf
         self._buffers: dict[int, _Buffers] = {}
         self._busy_buffers = threading.Lock()
 
@@ -191,6 +194,9 @@ class Graph:
 
     def execute(self, feeds: Mapping[str, np.ndarray], stop: Stop | None = None) -> list[np.ndarray]:
         """Run here and now; raises what ONNX Runtime raises, also when it was stopped."""
+        count = len(next(iter(feeds.values())))
+        if self.fixed_batch not in (None, count):
+            return self._run_filled(feeds, count, stop)
         options = None if stop is None else stop.options
         if self._options.cuda_graphs:
             return self._run_recorded(feeds, options)
@@ -198,6 +204,16 @@ class Graph:
             return self._run_bound(feeds, options)
         results: list[np.ndarray] = self._session.run(self.outputs, feeds, options)
         return results
+
+    def _run_filled(self, feeds: Mapping[str, np.ndarray], count: int, stop: Stop | None) -> list[np.ndarray]:
+        """Runs of the one batch size that the graph takes, the last one filled up with its last sample."""
+        size = self.fixed_batch or count
+        order = np.minimum(np.arange(size * math.ceil(count / size)), count - 1)
+        parts = [
+            self.execute({name: values[some] for name, values in feeds.items()}, stop)
+            for some in order.reshape(-1, size)
+        ]
+        return [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]
 
     def _run_bound(self, feeds: Mapping[str, np.ndarray], options: onnxruntime.RunOptions | None) -> list[np.ndarray]:
         """Inputs and outputs bound: ONNX Runtime allocates nothing on the way and copies each array once."""
@@ -231,13 +247,6 @@ class Graph:
         return {
             item.name: np.ones(list(_sizes(item.shape, count)), KINDS[item.type]) for item in self._session.get_inputs()
         }
-
-    @property
-    def fixed_batch(self) -> int | None:
-        """The only batch size that the graph takes; None where it takes any."""
-        sizes = {item.shape[0] for item in self._session.get_inputs() if item.shape}
-        fixed = [size for size in sizes if isinstance(size, int)]
-        return fixed[0] if fixed else None
 
 
 def _sizes(shape: list[Any], count: int) -> Iterator[int]:

@@ -8,7 +8,7 @@ measured against.
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, Literal
 
@@ -58,7 +58,7 @@ class Statement:
 
     def document(self) -> dict[str, Any]:
         """As plain JSON data."""
-        return asdict(self) | {"assumptions": list(self.assumptions), "reading": self.reading}
+        return vars(self) | {"assumptions": list(self.assumptions), "reading": self.reading}
 
 
 def nothing(

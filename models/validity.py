@@ -11,6 +11,7 @@ domain does not imply wrong, nor the reverse; it voids statistical statements.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -44,14 +45,21 @@ def has_spectrum(shape: tuple[int, ...]) -> bool:
 def shell_energies(fields: Fields) -> Float[np.ndarray, "batch shell"]:
     """f_b = log(mean |FFT x|² over radial shell b + 1e−12): 12 shells up to the Nyquist frequency, fewer on small grids."""
     grid = tuple(range(1, fields.ndim))
-    shells = min(SHELLS, min(fields.shape[1:]) // 2)
+    shell, counts = _shells(fields.shape[1:])
     centred = fields - fields.mean(axis=grid, keepdims=True)
     power = np.abs(np.fft.rfftn(centred, axes=grid, norm="ortho")) ** 2
-    frequencies = [np.fft.fftfreq(n) for n in fields.shape[1:-1]] + [np.fft.rfftfreq(fields.shape[-1])]
+    sums = [np.bincount(shell, weights=sample.reshape(-1)) for sample in power]
+    return np.asarray(np.log(np.stack(sums) / counts + 1e-12))
+
+
+@lru_cache(64)
+def _shells(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the shell of every frequency of a real transform, flat, and how many each shell has."""
+    shells = min(SHELLS, min(shape) // 2)
+    frequencies = [np.fft.fftfreq(n) for n in shape[:-1]] + [np.fft.rfftfreq(shape[-1])]
     radius = np.sqrt(sum(np.square(f) for f in np.meshgrid(*frequencies, indexing="ij")))
-    shell = np.minimum((radius * 2 * shells).astype(int), shells - 1)
-    result = np.stack([power[:, shell == b].mean(axis=1) for b in range(shells)], axis=1)
-    return np.asarray(np.log(result + 1e-12))
+    shell = np.minimum((radius * 2 * shells).astype(int), shells - 1).reshape(-1)
+    return shell, np.bincount(shell)
 
 
 def fit_detectors(inputs: Fields, components: int, mean_free: bool = False) -> dict[str, np.ndarray]:
@@ -129,8 +137,8 @@ class FieldDomain:
             return (f"{self.name}, range: trained on [{low:g}, {high:g}]",) if outside else ()
         reasons = []
         known = np.asarray(self.checks["values"])
-        distance = np.abs(values[..., None] - known).min(axis=-1)
-        if np.any(distance > 1e-4 * np.abs(known).max()):
+        distance = np.minimum.reduce([np.abs(values - value) for value in known])
+        if distance.max() > 1e-4 * np.abs(known).max():
             listed = ", ".join(f"{v:g}" for v in known)
             reasons.append(f"{self.name}, values: trained on {{{listed}}} only")
         low, high = self.checks["share"]
@@ -150,7 +158,7 @@ class Domain:
         self._fields = tuple(
             FieldDomain(
                 name,
-                _part(arrays, f"{facts['arrays']}validity."),
+                _double(_part(arrays, f"{facts['arrays']}validity.")),
                 {k: np.sort(v) for k, v in _part(arrays, f"{facts['arrays']}reference.").items() if k != "task"},
                 facts,
             )
@@ -192,6 +200,11 @@ class Domain:
 
 def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _double(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """In the precision in which scores are computed, so that no request has to convert them."""
+    return {name: values.astype(np.float64) for name, values in arrays.items()}
 
 
 def _two_sided(reference: np.ndarray, score: float) -> float:

@@ -1,7 +1,7 @@
 """Where other people's protocols live: before the service's own application, which has more to do for every request."""
 
 from starlette.routing import Mount, Router
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from api.protocols import open_inference, tesseract, umbridge
 from api.service import Visits
@@ -11,20 +11,25 @@ OPEN_INFERENCE = "/v2"
 
 
 class Faces:
-    """Requests of the foreign protocols to their applications, everything else to `own`."""
+    """The applications of the foreign protocols."""
 
-    def __init__(self, own: ASGIApp, version: str) -> None:
-        self._own = own
+    def __init__(self, version: str) -> None:
         mounts = {"/umbridge": umbridge.application(), "/tesseract": tesseract.application()}
         routes = [Mount(path, app) for path, app in mounts.items()]
-        router = Router(routes, redirect_slashes=False, default=open_inference.application(version))
-        self._foreign = Measure(Visits(router))
+        self._mounted = Router(routes, redirect_slashes=False)
+        self._open_inference = open_inference.Application(version)
+        self._visited = Measure(Visits(self._dispatch))
         self._paths = (OPEN_INFERENCE, *mounts)
         self._below = tuple(f"{path}/" for path in self._paths)
 
+    def has(self, path: str) -> bool:
+        """Whether a path is one of theirs."""
+        return path.startswith(self._below) or path in self._paths
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one connection."""
-        if scope["type"] == "http" and (scope["path"].startswith(self._below) or scope["path"] in self._paths):
-            await self._foreign(scope, receive, send)
-        else:
-            await self._own(scope, receive, send)
+        """Handle one request."""
+        await self._visited(scope, receive, send)
+
+    async def _dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._open_inference if scope["path"].startswith(OPEN_INFERENCE) else self._mounted
+        await app(scope, receive, send)

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.routes.catalogue import draw
-from models.batching import LARGEST_BATCH, Engine, best_batch
+from models.batching import LARGEST_BATCH, Engine, measure
+from models.bundle import Bundle, Manifest
 from models.errors import Abandoned, DeadlinePassed, Unavailable
 from models.repository import SHIPPED, load_surrogate
 from models.runtime import Graph, RuntimeOptions
@@ -23,6 +24,7 @@ class Slow:
     """A graph that doubles its input, can be held up, and notes what it ran; -1 is a poison."""
 
     owner, file, device, batch, fixed_batch = "slow/1", "model.onnx", "cpu", 4, None
+    seconds = float("inf")
 
     def __init__(self):
         self.open, self.ran, self.stopped = threading.Event(), [], 0
@@ -264,8 +266,6 @@ def test_an_endless_graph_is_stopped(tmp_path, engine):
 def _endless(tmp_path) -> Graph:
     from onnx import TensorProto, helper
 
-    from models.bundle import Bundle, Manifest
-
     body = helper.make_graph(
         [helper.make_node("Identity", ["go"], ["go_on"]), helper.make_node("Sin", ["v"], ["w"])], "body",
         [helper.make_tensor_value_info("i", TensorProto.INT64, []), helper.make_tensor_value_info("go", TensorProto.BOOL, []),
@@ -288,6 +288,48 @@ def _endless(tmp_path) -> Graph:
 
 def test_the_best_batch_is_measured(bundle_folder):
     graph = load_surrogate(bundle_folder, RuntimeOptions()).graphs["model"]
-    found = best_batch(graph, seconds=0.1)
-    print(bundle_folder.parent.name, found)
-    assert 1 <= found <= LARGEST_BATCH
+    measure(graph, seconds=0.1)
+    print(bundle_folder.parent.name, graph.batch, graph.seconds)
+    assert 1 <= graph.batch <= LARGEST_BATCH
+    assert 0.0 < graph.seconds < 10.0
+
+
+def test_a_graph_that_takes_no_time_runs_in_the_thread_that_asks(engine):
+    graph, thread = Slow(), []
+    graph.execute = lambda feeds, *_: (thread.append(threading.get_ident()), [2 * feeds["x"]])[1]
+    feeds = {"x": np.ones((2, 1), np.float32)}
+    assert engine.at_once(graph, feeds, Ticket()) is None, "nothing is known of its time yet"
+    engine.run(graph, feeds)
+    graph.seconds = 1e-5
+    np.testing.assert_array_equal(engine.run(graph, feeds)[0], 2 * feeds["x"])
+    assert thread[-1] == threading.get_ident() != thread[0]
+    assert engine.statistics(graph).samples == 4
+    assert engine.at_once(graph, {"x": np.ones((5, 1))}, Ticket()) is None, "more than one run"
+    with pytest.raises(DeadlinePassed):
+        engine.at_once(graph, feeds, Ticket(0.0))
+    engine.close()
+    assert engine.at_once(graph, feeds, Ticket()) is None, "closed: refused where others are"
+
+
+def doubling(batch: int) -> Graph:
+    from onnx import TensorProto, helper
+
+    shape = [batch, 3]
+    node = helper.make_node("Add", ["x", "x"], ["y"])
+    graph = helper.make_graph(
+        [node], "doubling", [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, shape)],
+    )  # fmt: skip
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return Graph(Bundle(Manifest({}, ""), {"model.onnx": model.SerializeToString()}), "model.onnx", RuntimeOptions())
+
+
+@pytest.mark.parametrize("count", [1, 3, 4, 9])
+def test_a_graph_of_a_fixed_batch_is_filled_up(engine, count):
+    graph, values = doubling(4), np.arange(3.0 * count, dtype=np.float32).reshape(count, 3)
+    with pytest.raises(Exception, match="Got invalid dimensions"):  # the guard: it does take four and nothing else
+        doubling(4)._session.run(None, {"x": values[:1]})
+    for found in (graph.execute({"x": values}), engine.run(graph, {"x": values})):
+        np.testing.assert_array_equal(found[0], 2 * values)
+    measure(graph, seconds=0.05)
+    assert graph.batch == 4

@@ -5,6 +5,6 @@
 The protocol: github.com/kserve/open-inference-protocol; its extensions: triton-inference-server/server, docs/protocol.
 """
 
-from api.protocols.open_inference.routes import application
+from api.protocols.open_inference.routes import Application
 
-__all__ = ["application"]
+__all__ = ["Application"]

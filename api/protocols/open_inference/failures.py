@@ -35,7 +35,8 @@ def _text(error: SurrogateError) -> str:
     return text if error.field is None or error.field in text else f"{error.field}: {text}"
 
 
-async def _domain(_request: Request, error: Exception) -> Response:
+async def domain(_request: Request, error: Exception) -> Response:
+    """What the request, or the state of the service, made impossible."""
     if not isinstance(error, SurrogateError):
         raise error
     headers = errors.retry_headers(error)
@@ -51,11 +52,11 @@ async def _framework(request: Request, error: Exception) -> Response:
     return failure(error.status_code, f"{error.detail}: {what} is not part of this service.", error.headers)
 
 
-async def _unexpected(_request: Request, _error: Exception) -> Response:
+async def unexpected(_request: Request, _error: Exception) -> Response:
     """A fault of ours: the log has the trace, the client a line without it."""
     return failure(500, "The service failed on this request; it keeps running and the fault is in its log.")
 
 
 HANDLERS: Mapping[type[Exception], ExceptionHandler] = {
-    SurrogateError: _domain, HTTPException: _framework, Exception: _unexpected,
+    SurrogateError: domain, HTTPException: _framework, Exception: unexpected,
 }  # fmt: skip

@@ -9,20 +9,22 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import Receive, Scope, Send
 
 from api.encodings.json import MEDIA_TYPE, dump
 from api.protocols.open_inference import compression, inference, reply, tensors
-from api.protocols.open_inference.failures import HANDLERS
+from api.protocols.open_inference.failures import HANDLERS, domain, unexpected
 from api.protocols.open_inference.inference import Asked
 from api.protocols.open_inference.reply import Reply
 from api.protocols.open_inference.statistics import statistics
 from api.protocols.open_inference.tensors import Contract
 from api.routes.requests import check_answer_size, parse_document
 from api.service import LIGHT, Visit, service_of, visit_of
-from models.errors import NotEnabled, UnknownModel, UnknownOption, UnknownVersion
+from models.errors import NotEnabled, SurrogateError, UnknownModel, UnknownOption, UnknownVersion
 from models.surrogate import Surrogate
 
 PREFIX = "/v2"
+MODELS = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
 NAME = "surrogate-service"
 EXTENSIONS = (
     "binary_tensor_data", "model_repository", "model_repository(unload_dependents)", "model_configuration",
@@ -204,28 +206,58 @@ async def _require_control(request: Request) -> None:
         raise UnknownOption(f"parameters.{odd[0][:40]}", "a bundle from the service's own directory", "another")
 
 
-def _routes(face: Face) -> list[BaseRoute]:
-    """The most used first; `stats` of all before a model of that name."""
+def _inference(face: Face) -> list[Route]:
+    return [Route(f"{model}/infer", face.infer, methods=["POST"]) for model in MODELS]
+
+
+def _others(face: Face) -> list[BaseRoute]:
+    """`stats` of all before a model of that name."""
     get = {
         "": face.metadata, "/ready": model_ready, "/config": face.configuration, "/stats": model_statistics,
     }  # fmt: skip
-    models = ("/v2/models/{name}", "/v2/models/{name}/versions/{version}")
     repository = "/v2/repository/models/{name}"
     return [
-        *(Route(f"{model}/infer", face.infer, methods=["POST"]) for model in models),
         *(Route(path, face.server) for path in (PREFIX, f"{PREFIX}/")),
         Route("/v2/health/live", live),
         Route("/v2/health/ready", ready),
         Route("/v2/models/stats", all_statistics),
-        *(Route(f"{model}{path}", handler) for model in models for path, handler in get.items()),
+        *(Route(f"{model}{path}", handler) for model in MODELS for path, handler in get.items()),
         Route("/v2/repository/index", index, methods=["POST"]),
         Route(f"{repository}/load", load, methods=["POST"]),
         Route(f"{repository}/unload", unload, methods=["POST"]),
     ]
 
 
-def application(version: str) -> Starlette:
-    """The application for everything at and below /v2; it takes paths as they are, since `/v2` itself is one."""
-    face = Starlette(routes=_routes(Face(version)), exception_handlers=HANDLERS)
-    face.router.redirect_slashes = False
-    return face
+class Application:
+    """Everything at and below /v2; it takes paths as they are, since `/v2` itself is one.
+
+    Inference goes past Starlette's routing and layers, which take longer than the run of a small graph.
+    """
+
+    def __init__(self, version: str) -> None:
+        self._face = Face(version)
+        self._inference = _inference(self._face)
+        self._starlette = Starlette(
+            routes=[*self._inference, *_others(self._face)], exception_handlers=HANDLERS
+        )  # fmt: skip
+        self._starlette.router.redirect_slashes = False
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request."""
+        for route in self._inference:
+            named = route.path_regex.match(scope["path"]) if scope["method"] == "POST" else None
+            if named is not None:
+                scope["route"], scope["path_params"] = route, named.groupdict()
+                await self._infer(Request(scope), receive, send)
+                return
+        await self._starlette(scope, receive, send)
+
+    async def _infer(self, request: Request, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._face.infer(request)
+        except SurrogateError as error:
+            response = await domain(request, error)
+        except Exception as error:
+            await (await unexpected(request, error))(request.scope, receive, send)
+            raise  # for the log
+        await response(request.scope, receive, send)
