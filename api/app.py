@@ -90,7 +90,7 @@ def create_app(settings: Settings) -> FastAPI:
     app = Application(
         title="Surrogates of physical models", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
-    app.faces = Faces(VERSION)
+    app.faces = Faces(VERSION, settings.umbridge_at_root)
     for module in (catalogue, predict, forecast, explain, derivatives):
         app.include_router(module.router, prefix="/v1", tags=["v1"])
     app.include_router(health.router, tags=["operations"])

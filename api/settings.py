@@ -46,6 +46,9 @@ class Settings(BaseSettings):
     max_model_bytes: int = Field(
         default=4 * 2**30, ge=2**20, description="Most memory that bundles may take together; others are refused."
     )
+    umbridge_at_root: bool = Field(
+        default=False, description="Answer UM-Bridge at the root too, for clients that take no path (C++, MUQ)."
+    )
     model_control: bool = Field(default=False, description="Allow loading and unloading models over the API.")
     allow_cpu: bool = Field(default=False, description="Where no GPU is found though one is asked for, use the CPU.")
     cuda_graphs: bool = Field(default=False, description="On a GPU, record and replay launches for each batch size.")

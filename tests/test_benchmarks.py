@@ -8,13 +8,14 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.benchmarks import calls, load, servers, serving, tables
+from tests.benchmarks import calls, load, queueing, servers, serving, tables
 from tests.benchmarks.load import Load
 
 PRINTED = """Running 2s test @ http://127.0.0.1:8000/v2/models/trivial/infer
   1 threads and 16 connections
 RESULT {"requests": 3000, "microseconds": 2000000, "median": 4500, "p99": 12250, "failed": 2}
 """
+CHANCE = 0.05  # of a mean over 6e4 customers that wait for each other
 OURS, PEER = tables.Row("ours", "ours", "binary"), tables.Row("peer", "a peer", "JSON")
 
 
@@ -75,6 +76,21 @@ def test_overhead_is_latency_less_the_sessions_own_time():
 
 def test_tails_are_ratios_at_the_rate_that_was_reached():
     assert "| 210 | 205 | 4.00 / 9.00 ms | 2.2 [2.2–2.2] |" in tables.paced_table(measured(), [OURS], ["trivial"])
+
+
+@pytest.mark.parametrize("load_share", [0.3, 0.7])
+def test_random_arrivals_wait_as_long_as_theory_says(load_share):
+    waits = queueing.sojourns(1, load_share) - 1.0  # Pollaczek and Khinchine: ρ/(2(1 − ρ)) times of service
+    assert np.mean(waits) == pytest.approx(load_share / (2 * (1 - load_share)), rel=CHANCE)
+    assert queueing.tail_ratio(2, load_share) < queueing.tail_ratio(1, load_share)
+
+
+def test_a_full_answer_is_compared_with_its_own_outputs():
+    results = replace(
+        measured(), shipped={("darcy", False): loads(300, 310), ("darcy", True): loads(150, 155)}, ready=[2.0, 2.5]
+    )
+    text = tables.render(results, [OURS], ["trivial"], {})
+    assert "| 2.0× [2.0–2.0] |" in text and "2.2 s [2.0–2.5]" in text
 
 
 def test_what_was_left_out_is_said_on_one_line():
@@ -164,5 +180,5 @@ def test_every_peer_has_its_file_and_its_line_in_the_makefile():
 def test_ours_are_chosen_together_and_an_unknown_server_is_refused():
     assert [s.key for s in serving.chosen(["ours"])] == ["ours", "ours_npy", "ours_full"]
     assert serving.chosen([]) == list(servers.SERVERS)
-    with pytest.raises(SystemExit, match="Expected servers among raw, ours"):
+    with pytest.raises(SystemExit, match="Expected servers among raw, shipped, ours"):
         serving.chosen(["nobody"])

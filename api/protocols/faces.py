@@ -13,14 +13,14 @@ OPEN_INFERENCE = "/v2"
 class Faces:
     """The applications of the foreign protocols."""
 
-    def __init__(self, version: str) -> None:
+    def __init__(self, version: str, umbridge_at_root: bool) -> None:
         mounts = {"/umbridge": umbridge.application(), "/tesseract": tesseract.application()}
         routes = [Mount(path, app) for path, app in mounts.items()]
-        self._mounted = Router(routes, redirect_slashes=False)
+        self._mounted = Router(routes, redirect_slashes=False, default=mounts["/umbridge"])
         self._open_inference = open_inference.Application(version)
         self._visited = Measure(Visits(self._dispatch))
-        self._paths = (OPEN_INFERENCE, *mounts)
-        self._below = tuple(f"{path}/" for path in self._paths)
+        self._paths = (OPEN_INFERENCE, *mounts, *(umbridge.PATHS if umbridge_at_root else ()))
+        self._below = tuple(f"{path}/" for path in (OPEN_INFERENCE, *mounts))
 
     def has(self, path: str) -> bool:
         """Whether a path is one of theirs."""

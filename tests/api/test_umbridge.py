@@ -3,6 +3,7 @@
 import asyncio
 import json
 import re
+import shutil
 import socket
 import time
 from types import SimpleNamespace
@@ -390,3 +391,18 @@ def test_the_example_is_as_accurate_and_as_far_out_of_domain_as_it_says(darcy):
         answer = darcy.predict(permeability)
         assert np.abs(answer.predictions["pressure"].mean[0] - truth).max() <= 0.003 * truth.max()
         assert not answer.validity[0].in_domain
+
+
+def test_clients_that_take_no_path_find_every_call_at_the_root_where_that_is_asked_for(client, server, tmp_path):
+    for path in face.PATHS:
+        assert client.get(path).status_code == 404, "not asked for"
+    shutil.copytree(SHIPPED / "site_weather", tmp_path / "site_weather")
+    with serving(tmp_path, SURROGATE_UMBRIDGE_AT_ROOT="true", SURROGATE_RELOAD_SECONDS="0") as address:
+        listed, mounted = umbridge.supported_models(address), umbridge.supported_models(f"{address}/umbridge")
+        assert listed == mounted == ["site_weather", "site_weather:half_width"]
+        sizes = umbridge.HTTPModel(address, "site_weather").get_input_sizes()
+        assert sizes == umbridge.HTTPModel(f"{server}/umbridge", "site_weather").get_input_sizes()
+        for path in set(face.PATHS) - {"/Info"}:
+            refused(httpx.post(address + path, json={"name": "atlantis"}), 400, "ModelNotFound")
+        assert httpx.get(f"{address}/site_weather/Info").status_code == 404
+        assert httpx.get(f"{address}/readyz").status_code == 200

@@ -40,13 +40,18 @@ def npy(graph: str, a: np.ndarray) -> Call:
 
 def full_answer(graph: str, a: np.ndarray) -> Call:
     """Everything /v1 has to say."""
-    document = {"inputs": {"a": _base64(a)}, "include": EVERYTHING, "encoding": "base64"}
+    return answer(graph, {"a": _base64(a)}, EVERYTHING)
+
+
+def answer(model: str, inputs: Mapping[str, Any], parts: list[str], output: str = "u") -> Call:
+    """Some parts of an answer of /v1, of which one output is read."""
+    document = {"inputs": inputs, "include": parts, "encoding": "base64"}
 
     def read(body: bytes, headers: Headers) -> np.ndarray:
-        return _from_base64(json.loads(body)["outputs"]["u"]["data"])
+        return _from_base64(json.loads(body)["outputs"][output]["data"])
 
     headers = {"Content-Type": JSON, "Accept": JSON}
-    return Call(f"/v1/models/{graph}/predict", headers, json.dumps(document).encode(), read)
+    return Call(f"/v1/models/{model}/predict", headers, json.dumps(document).encode(), read)
 
 
 def inference_binary(graph: str, a: np.ndarray) -> Call:

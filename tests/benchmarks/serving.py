@@ -19,15 +19,16 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+import httpx
 import numpy as np
 
+from models.repository import SHIPPED
 from models.runtime import available_cores
-from tests.benchmarks import load, tables
+from tests.benchmarks import calls, load, tables
 from tests.benchmarks.servers import PEERS, ROOT, SERVERS, Server, Unusable, resident_mebibytes, running, version_of
 
 GRAPHS = ("trivial", "fno_64")
-WARM_SECONDS, RAW_SECONDS = 2, 1.5
-SHARE = 0.7  # of the saturated throughput, for tails
+WARM_SECONDS, RAW_SECONDS = 2, 1.0
 MEMORY_REQUESTS, MEMORY_CONNECTIONS = 200_000, 16
 PAGE = ROOT / "docs" / "benchmarks.md"
 
@@ -74,9 +75,25 @@ def measure(server: Server, model: Path, options: argparse.Namespace, results: t
             print(f"{model.stem:8} {server.key:10} {connections:3} conn. {told}, {found.failed} failed", flush=True)
         saturated = results.loads.get((server.key, model.stem, tables.AT))
         if server.key.startswith("ours") and saturated:
-            rate = SHARE * saturated[-1].per_second
+            rate = tables.SHARE * saturated[-1].per_second
             found = load.run_paced(address, call, rate, options.seconds)
             results.paced.setdefault((server.key, model.stem), []).append((rate, found))
+
+
+def measure_shipped(options: argparse.Namespace, results: tables.Results) -> None:
+    """The shipped models, one repetition: outputs alone, then full answers."""
+    began = time.monotonic()
+    with running(SERVERS[0], SHIPPED, options.peers) as (address, _):
+        results.ready.append(time.monotonic() - began)
+        for model in httpx.get(f"{address}/v1/models").json()["models"]:
+            name = model["name"]
+            inputs = httpx.get(f"{address}/v1/models/{name}/example?encoding=base64").json()["inputs"]
+            for full in (False, True):
+                call = calls.answer(name, inputs, calls.EVERYTHING if full else ["outputs"])
+                load.run(address, call, tables.AT, WARM_SECONDS)
+                found = load.run(address, call, tables.AT, options.seconds)
+                results.shipped.setdefault((name, full), []).append(found)
+                print(f"{name:12} {'full' if full else 'outputs':8} {found.per_second:.1f}/s", flush=True)
 
 
 def measure_all(servers: list[Server], options: argparse.Namespace) -> tables.Results:
@@ -95,6 +112,8 @@ def measure_all(servers: list[Server], options: argparse.Namespace) -> tables.Re
                 except (Unusable, load.WrongAnswer) as problem:
                     results.skipped[server.key] = str(problem)
                     print(f"{graph:8} {server.key:10} {problem}", flush=True)
+        if options.shipped:
+            measure_shipped(options, results)
     return results
 
 
@@ -166,9 +185,11 @@ def chosen(keys: list[str]) -> list[Server]:
 
     Raises SystemExit for an unknown key.
     """
-    unknown = set(keys) - {server.key for server in SERVERS} - {"raw"}
+    unknown = set(keys) - {server.key for server in SERVERS} - {"raw", "shipped"}
     if unknown:
-        raise SystemExit(f"Expected servers among raw, {', '.join(s.key for s in SERVERS)}, got {sorted(unknown)}.")
+        raise SystemExit(
+            f"Expected servers among raw, shipped, {', '.join(s.key for s in SERVERS)}, got {sorted(unknown)}."
+        )
     return [s for s in SERVERS if not keys or s.key in keys or s.key.split("_")[0] in keys]
 
 
@@ -181,7 +202,9 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=int, default=6, help="of each measurement")
     parser.add_argument("--repetitions", type=int, default=3)
-    parser.add_argument("--only", type=words, default=[], help="servers, by key; raw is the session in a loop")
+    parser.add_argument(
+        "--only", type=words, default=[], help="servers, by key; raw: the session in a loop; shipped: our models"
+    )
     parser.add_argument("--connections", type=lambda text: [int(c) for c in words(text)], default=[1, 4, 16, 64])
     parser.add_argument("--graphs", type=words, default=list(GRAPHS))
     parser.add_argument("--subjects", type=Path, default=Path("runs/benchmarks"), help="where the graphs are, or go")
@@ -191,6 +214,7 @@ def parse_options(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--requests", type=int, default=MEMORY_REQUESTS, help="of --memory")
     options = parser.parse_args(arguments)
     options.raw = not options.only or "raw" in options.only
+    options.shipped = not options.only or "shipped" in options.only
     return options
 
 

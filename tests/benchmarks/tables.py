@@ -7,8 +7,10 @@ from statistics import median
 from typing import Any
 
 from tests.benchmarks.load import Load
+from tests.benchmarks.queueing import tail_ratio
 
 AT = 16  # connections at which servers are compared
+SHARE = 0.7  # of the saturated throughput, for tails
 START, END = "<!-- generated: serving -->\n", "\n<!-- end -->"
 
 
@@ -26,18 +28,21 @@ class Results:
     """All that was measured in one run.
 
     `loads` by (server, graph, connections), `paced` by (server, graph), one entry per repetition; `raw` by graph, then
-    batch: samples per second and ms per run; `skipped` says why a server has no figures.
+    arrangement: samples per second and ms per run; `shipped` by (model, whether the answer is full); `ready` are seconds
+    from the start to ready with the shipped models; `skipped` says why a server has no figures.
     """
 
     loads: dict[tuple[str, str, int], list[Load]] = field(default_factory=dict)
     paced: dict[tuple[str, str], list[tuple[float, Load]]] = field(default_factory=dict)
     raw: dict[str, list[Mapping[str, Mapping[str, float]]]] = field(default_factory=dict)
+    shipped: dict[tuple[str, bool], list[Load]] = field(default_factory=dict)
+    ready: list[float] = field(default_factory=list)
     skipped: dict[str, str] = field(default_factory=dict)
 
     @property
     def failed(self) -> int:
         """Requests that failed, in all."""
-        loads = [load for found in self.loads.values() for load in found]
+        loads = [load for found in (*self.loads.values(), *self.shipped.values()) for load in found]
         return sum(load.failed for load in loads + [load for found in self.paced.values() for _, load in found])
 
     def per_second(self, key: str, graph: str, connections: int = AT) -> float | None:
@@ -62,7 +67,7 @@ def render(results: Results, rows: Sequence[Row], graphs: Sequence[str], facts: 
     parts = ["; ".join(f"{name} {value}" for name, value in facts.items()) + "."]
     parts += [graph_table(results, rows_measured, graph) for graph in graphs]
     parts += [overhead_table(results, rows_measured), paced_table(results, rows_measured, graphs)]
-    parts.append(skipped_table(results, rows))
+    parts += [shipped_table(results), skipped_table(results, rows)]
     if results.failed:
         parts.append(f"**{results.failed} requests failed; the figures are void.**")
     return "\n\n".join(part for part in parts if part)
@@ -83,7 +88,7 @@ def graph_table(results: Results, rows: Sequence[Row], graph: str) -> str:
 def _raw_line(results: Results, graph: str, columns: int) -> list[str]:
     limit, best = results.limit(graph)
     by_batch = ", ".join(f"{b}: {results.raw_median(graph, b, 'per_second'):.0f}" for b in results.raw[graph][0])
-    title = f"session in a loop, samples/s by batch: {by_batch}"
+    title = f"session in a loop, samples/s by batch (or runs×batch): {by_batch}"
     return [title, "–", *[""] * (columns - 1), f"limit {limit:.0f} (batch {best})", "100 %", ""]
 
 
@@ -132,7 +137,24 @@ def paced_table(results: Results, rows: Sequence[Row], graphs: Iterable[str]) ->
                 spread = f"{median(ratios):.1f} [{min(ratios):.1f}–{max(ratios):.1f}]"
                 body.append([graph, row.title, row.wire, f"{asked:.0f}", f"{got:.0f}", times, spread])
     head = [f"70 % of the throughput at {AT}", "server", "wire", "asked/s", "got/s", "median / p99", "p99 ÷ median"]
-    return table(head, body) if body else ""
+    if not body:
+        return ""
+    chance = ", ".join(f"{tail_ratio(n, SHARE):.1f} with {n}" for n in (1, 2))
+    return table(head, body) + f"\n\nChance alone gives p99 ÷ median of {chance} runs at a time (M/D/c at this load)."
+
+
+def shipped_table(results: Results) -> str:
+    """Prediction alone and full answers of the shipped models, and how long they take to be ready."""
+    if not results.shipped:
+        return ""
+    body = []
+    for name in dict.fromkeys(name for name, _ in results.shipped):
+        bare, full = results.shipped[name, False], results.shipped[name, True]
+        ratios = [one.per_second / other.per_second for one, other in zip(bare, full, strict=True)]
+        body.append([name, _cell(bare), _cell(full), f"{median(ratios):.1f}× [{min(ratios):.1f}–{max(ratios):.1f}]"])
+    head = [f"{AT} connections, /v1, base64 JSON", "outputs alone", "full answer", "a full answer costs"]
+    ready = f"Start to ready with these models: {median(results.ready):.1f} s [{min(results.ready):.1f}–{max(results.ready):.1f}]."
+    return table(head, body) + "\n\n" + ready
 
 
 def skipped_table(results: Results, rows: Sequence[Row]) -> str:
