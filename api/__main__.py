@@ -1,16 +1,20 @@
-"""python -m api — serve."""
+"""python -m api — serve; python -m api keys — make an API key."""
 
+import argparse
 import logging
+import sys
 
 import uvicorn
 
 from api.app import create_app
+from api.security.access import SCOPES
+from api.security.keys import new_key
 from api.settings import read_settings
 
 KEEP_ALIVE = 75  # seconds: longer than the pools of clients and proxies keep a connection
 
 
-def main() -> None:
+def serve() -> None:
     """Serve until stopped."""
     settings = read_settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -32,6 +36,34 @@ def first_request(address: str) -> str:
         f"curl -s {model}/example | curl -s -H 'Content-Type: application/json' -H 'Accept: image/png' "
         f"-d @- {model}/predict -o answer.png"
     )
+
+
+def print_key(options: argparse.Namespace) -> None:
+    """A new key on stderr, for its client alone; its line for the key file on stdout."""
+    key, line = new_key(options.client, tuple(options.scopes.split(",")), options.days, options.limits)
+    print(f"The key, shown this once: {key}", file=sys.stderr)
+    print(line.model_dump_json(exclude_none=True))
+
+
+def parser() -> argparse.ArgumentParser:
+    """Arguments."""
+    result = argparse.ArgumentParser(prog="python -m api", description=__doc__)
+    commands = result.add_subparsers(dest="command")
+    keys = commands.add_parser("keys", help="make a key: its line for SURROGATE_KEYS on stdout, the key on stderr")
+    keys.add_argument("client", help="a name for logs and quotas")
+    keys.add_argument("--scopes", default="predict,explain", help=f"some of {','.join(SCOPES)}")
+    keys.add_argument("--days", type=float, default=365.0, help="how long it holds")
+    keys.add_argument("--limits", help="limits of its own, like '60/second; 100000/day'")
+    return result
+
+
+def main() -> None:
+    """Run one command."""
+    options = parser().parse_args()
+    if options.command == "keys":
+        print_key(options)
+    else:
+        serve()
 
 
 if __name__ == "__main__":

@@ -8,12 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 
 from fastapi import FastAPI
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 from threadpoolctl import threadpool_limits
 
 from api import errors, openapi, pages
-from api.protocols.faces import Faces
+from api.protocols.faces import Faces, refusal
 from api.routes import catalogue, derivatives, explain, forecast, health, predict
+from api.security.guard import guarded
 from api.service import Service, Visits
 from api.settings import Settings
 from api.telemetry import REGISTRY, Measure, ServiceCollector
@@ -62,12 +63,17 @@ def _service(settings: Settings) -> Iterator[Service]:
 
 
 class Application(FastAPI):
-    """FastAPI with the foreign protocols before it."""
+    """FastAPI with the guard, and then the foreign protocols, before it."""
 
     faces: Faces
+    entrance: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
+        await self.entrance(scope, receive, send)
+
+    async def dispatch(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one connection that the guard has let in."""
         if scope["type"] == "http" and self.faces.has(scope["path"]):
             scope["app"] = self
             await self.faces(scope, receive, send)
@@ -91,6 +97,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Surrogates of physical models", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.faces = Faces(VERSION, settings.umbridge_at_root)
+    app.entrance = guarded(app.dispatch, refusal, settings)
     for module in (catalogue, predict, forecast, explain, derivatives):
         app.include_router(module.router, prefix="/v1", tags=["v1"])
     app.include_router(health.router, tags=["operations"])

@@ -32,8 +32,11 @@ STATUS: dict[type[SurrogateError], int] = {
     errors.BrokenBundle: 500,
     errors.InvalidOutput: 500,
     errors.NotEnabled: 403,
+    errors.Unauthenticated: 401,
+    errors.OutOfScope: 403,
     errors.Unavailable: 503,
     errors.Overloaded: 503,
+    errors.QuotaSpent: 429,
     errors.Ended: 504,
     errors.DeadlinePassed: 504,
     errors.Abandoned: 499,
@@ -72,9 +75,16 @@ def _title(status: int) -> str:
     return "Client Closed Request" if status == 499 else HTTPStatus(status).phrase
 
 
-def retry_headers(error: SurrogateError) -> dict[str, str]:
-    """When to come back, where that helps."""
-    return {"Retry-After": f"{error.retry_after:.0f}"} if isinstance(error, errors.Unavailable) else {}
+def error_headers(error: SurrogateError) -> dict[str, str]:
+    """When to come back, or how to show who one is, where that helps; on every face the same."""
+    if isinstance(error, errors.Unauthenticated):
+        return {"WWW-Authenticate": 'Bearer realm="surrogates"'}
+    if isinstance(error, errors.OutOfScope):
+        return {"WWW-Authenticate": f'Bearer realm="surrogates", error="insufficient_scope", scope="{error.needed}"'}
+    if not isinstance(error, errors.Unavailable):
+        return {}
+    limits = error.headers if isinstance(error, errors.QuotaSpent) else ()
+    return {"Retry-After": f"{error.retry_after:.0f}"} | {key.decode(): value.decode() for key, value in limits}
 
 
 def _body(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
@@ -93,10 +103,14 @@ def problem_document(error: SurrogateError, **more: Any) -> dict[str, Any]:
     return _body(STATUS[type(error)], code_of(type(error)), str(error), **facts, **more)
 
 
-def _domain(request: Request, error: Exception) -> Response:
+def domain(request: Request, error: Exception) -> Response:
+    """The answer of /v1 and the pages to a domain error."""
     assert isinstance(error, SurrogateError)
     body = problem_document(error, instance=request.url.path)
-    return Response(dump(body), body["status"], retry_headers(error), MEDIA_TYPE)
+    headers = error_headers(error)
+    if isinstance(error, errors.Unauthenticated) and "text/html" in request.headers.get("accept", ""):
+        headers["WWW-Authenticate"] = 'Basic realm="surrogates", charset="UTF-8"'  # a browser asks its user for the key
+    return Response(dump(body), body["status"], headers, MEDIA_TYPE)
 
 
 def _framework(request: Request, error: Exception) -> Response:
@@ -125,7 +139,7 @@ def _unexpected(request: Request, error: Exception) -> Response:
 
 def install(app: FastAPI) -> None:
     """Register every handler."""
-    app.add_exception_handler(SurrogateError, _domain)
+    app.add_exception_handler(SurrogateError, domain)
     app.add_exception_handler(HTTPException, _framework)
     app.add_exception_handler(RequestValidationError, _parameters)
     app.add_exception_handler(Exception, _unexpected)

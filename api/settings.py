@@ -1,16 +1,19 @@
 """Settings of the service, from environment variables with the prefix SURROGATE_; frozen, unknown keys refused."""
 
+import ipaddress
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from models.repository import SHIPPED
 
 PREFIX = "SURROGATE_"
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
+"""Signatures with a public key only: with a shared secret, whoever can verify can also issue."""
 
 
 class Settings(BaseSettings):
@@ -20,6 +23,18 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    keys: Path | None = Field(default=None, description="File of API keys, a line each from `python -m api keys`.")
+    token_keys: str = Field(default="", description="JWKS file or https address to verify tokens (JWT) with.")
+    token_issuer: str = Field(default="", description="Issuer that tokens must name.")
+    token_audience: str = Field(default="", description="Audience that tokens must name.")
+    token_algorithms: str = Field(default="RS256 ES256", description="Signatures that tokens may have.")
+    unprotected: bool = Field(
+        default=False, description="Serve without keys or tokens on other addresses than loopback."
+    )
+    limits: str = Field(default="", description="Requests a client may send, like `60/second; 100000/day`; empty: any.")
+    limit_store: str = Field(
+        default="memory://", description="Where requests are counted; `redis://…` counts for all replicas together."
+    )
     zoo: Path = Field(default=SHIPPED, description="Directory of bundles, <name>/<version>/.")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where graphs run.")
     threads: int = Field(
@@ -60,6 +75,34 @@ class Settings(BaseSettings):
         default=64 * 2**20, ge=2**16, description="Most numbers in one answer (samples × frames × points × members)."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Log level.")
+
+    @property
+    def is_protected(self) -> bool:
+        """Whether requests must show who sends them."""
+        return self.keys is not None or bool(self.token_keys)
+
+    @model_validator(mode="after")
+    def _check_protection(self) -> Self:
+        if not (self.is_protected or self.unprotected or _is_loopback(self.host)):
+            raise ValueError(
+                f"Expected {PREFIX}KEYS or {PREFIX}TOKEN_KEYS for a service on {self.host}, got neither. "
+                f"Set one, or {PREFIX}UNPROTECTED=true where something else keeps strangers out."
+            )
+        if self.token_keys and not (self.token_issuer and self.token_audience):
+            raise ValueError(f"Expected {PREFIX}TOKEN_ISSUER and {PREFIX}TOKEN_AUDIENCE beside {PREFIX}TOKEN_KEYS.")
+        odd = set(self.token_algorithms.split()) - set(ALGORITHMS)
+        if odd or not self.token_algorithms.split():
+            raise ValueError(f"Expected {PREFIX}TOKEN_ALGORITHMS among {' '.join(ALGORITHMS)}, got {sorted(odd)}.")
+        if self.limits and not self.is_protected:
+            raise ValueError(f"Expected {PREFIX}KEYS or {PREFIX}TOKEN_KEYS beside {PREFIX}LIMITS: clients are counted.")
+        return self
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_settings(environment: Mapping[str, str] | None = None) -> Settings:

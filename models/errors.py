@@ -18,8 +18,11 @@ SurrogateError
 ├── BrokenBundle                files that are not what their manifest says
 ├── InvalidOutput               numbers of a model that cannot be handed out
 ├── NotEnabled                  something the operator has not switched on
+├── Unauthenticated             nobody the service knows
+├── OutOfScope                  somebody it knows, who may not do this
 ├── Unavailable                 not now: `retry_after` says when to come back
-│   └── Overloaded              as much is waiting as may wait
+│   ├── Overloaded              as much is waiting as may wait
+│   └── QuotaSpent              the client has asked as often as it may
 └── Ended                       work that nobody waits for any more
     ├── DeadlinePassed
     └── Abandoned               the client has gone away
@@ -157,6 +160,23 @@ class NotEnabled(SurrogateError):
         super().__init__(f"a service with {setting} set", what, f"Ask the operator; {setting} allows it.")
 
 
+class Unauthenticated(SurrogateError):
+    """Nobody the service knows: without key or token, or with one that does not hold."""
+
+    def __init__(self, got: str) -> None:
+        remedy = "Send a key or token: 'Authorization: Bearer …'; the operator gives them out."
+        super().__init__("a valid key or token", got, remedy, "Authorization")
+
+
+class OutOfScope(SurrogateError):
+    """A client whose key or token does not allow this."""
+
+    def __init__(self, needed: str, granted: Iterable[str]) -> None:
+        self.needed = needed
+        remedy = "Ask the operator for a key with this scope."
+        super().__init__(f"the scope '{needed}'", ", ".join(granted) or "none", remedy, "Authorization")
+
+
 class Unavailable(SurrogateError):
     """Not now; `retry_after` seconds from now it is worth trying again."""
 
@@ -167,6 +187,14 @@ class Unavailable(SurrogateError):
 
 class Overloaded(Unavailable):
     """As many requests, or bytes, wait for a model as may wait."""
+
+
+class QuotaSpent(Unavailable):
+    """The client has asked as often as it may; `headers` tell what it may."""
+
+    def __init__(self, expected: str, retry_after: float, headers: Iterable[tuple[bytes, bytes]]) -> None:
+        self.headers = tuple(headers)
+        super().__init__(expected, "one more", retry_after)
 
 
 class Ended(SurrogateError):

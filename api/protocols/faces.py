@@ -1,13 +1,29 @@
 """Where other people's protocols live: before the service's own application, which has more to do for every request."""
 
-from starlette.routing import Mount, Router
-from starlette.types import Receive, Scope, Send
+from inspect import isawaitable
 
+from starlette.requests import Request
+from starlette.routing import Mount, Router
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from api import errors
 from api.protocols import open_inference, tesseract, umbridge
+from api.protocols.open_inference.failures import HANDLERS
 from api.service import Visits
 from api.telemetry import Measure
+from models.errors import SurrogateError
 
 OPEN_INFERENCE = "/v2"
+
+
+async def refusal(scope: Scope, error: SurrogateError) -> ASGIApp:
+    """The answer to a request that is let into no application, in the words of the face it asks."""
+    face = "umbridge" if scope["path"] in umbridge.PATHS else scope["path"].split("/")[1]
+    handlers = {"v2": HANDLERS, "umbridge": umbridge.handlers(), "tesseract": tesseract.handlers()}
+    handle = handlers.get(face, {SurrogateError: errors.domain})[SurrogateError]
+    found = handle(Request(scope), error)
+    answer: ASGIApp = await found if isawaitable(found) else found
+    return answer
 
 
 class Faces:

@@ -39,7 +39,7 @@ async def domain(_request: Request, error: Exception) -> Response:
     """What the request, or the state of the service, made impossible."""
     if not isinstance(error, SurrogateError):
         raise error
-    headers = errors.retry_headers(error)
+    headers = errors.error_headers(error)
     if isinstance(error, UnsupportedMediaType):
         headers = {"Accept-Encoding": ACCEPTED}
     return failure(status_of(error), _text(error), headers)

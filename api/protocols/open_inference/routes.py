@@ -242,6 +242,11 @@ class Application:
         )  # fmt: skip
         self._starlette.router.redirect_slashes = False
 
+    @property
+    def routes(self) -> list[BaseRoute]:
+        """Every route."""
+        return self._starlette.routes
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request."""
         for route in self._inference:

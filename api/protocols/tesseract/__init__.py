@@ -12,6 +12,8 @@ from starlette.routing import Route
 from api.protocols.tesseract import calls
 from api.protocols.tesseract.failures import handlers
 
+__all__ = ["application", "handlers"]
+
 
 def application() -> Starlette:
     """The application to mount at /tesseract."""

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.encodings import json
-from api.errors import STATUS, MalformedBody, code_of, retry_headers
+from api.errors import STATUS, MalformedBody, code_of, error_headers
 from api.service import DEADLINE_HEADER
 from models.errors import SurrogateError
 
@@ -45,7 +45,7 @@ def _domain(request: Request, error: SurrogateError) -> Response:
     status = STATUS[type(error)]
     if status == 422 or isinstance(error, MalformedBody):
         return _error([fault(error)], 422)
-    return _error(str(error), status, retry_headers(error))
+    return _error(str(error), status, error_headers(error))
 
 
 def _framework(request: Request, error: HTTPException) -> Response:

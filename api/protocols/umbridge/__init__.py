@@ -16,6 +16,8 @@ from starlette.routing import Route
 from api.protocols.umbridge import calls
 from api.protocols.umbridge.failures import handlers
 
+__all__ = ["PATHS", "application", "handlers"]
+
 CALLS = {
     "/ModelInfo": calls.model_info, "/InputSizes": calls.input_sizes, "/OutputSizes": calls.output_sizes,
     "/Evaluate": calls.evaluate, "/Gradient": calls.gradient, "/ApplyJacobian": calls.apply_jacobian,

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.encodings import json
-from api.errors import STATUS, retry_headers
+from api.errors import STATUS, error_headers
 from models import errors
 
 KINDS = {
@@ -18,7 +18,7 @@ KINDS = {
 }
 KIND_OF_STATUS = {
     401: "Unauthorized", 403: "Unauthorized", 404: "UnsupportedFeature", 405: "UnsupportedFeature",
-    499: "Timeout", 500: "InvalidOutput", 503: "Unavailable", 504: "Timeout",
+    429: "Unavailable", 499: "Timeout", 500: "InvalidOutput", 503: "Unavailable", 504: "Timeout",
 }  # fmt: skip
 
 
@@ -36,7 +36,7 @@ def refusal(error: errors.SurrogateError) -> tuple[str, int]:
 
 def _domain(request: Request, error: errors.SurrogateError) -> Response:
     kind, status = refusal(error)
-    return _error(kind, str(error), status, retry_headers(error))
+    return _error(kind, str(error), status, error_headers(error))
 
 
 def _framework(request: Request, error: HTTPException) -> Response:
