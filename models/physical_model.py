@@ -1,8 +1,8 @@
 """What a catalogue entry declares: equation, fields, sampler, solvers, bound, cases and recipes."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
 
 import numpy as np
 
@@ -80,6 +80,27 @@ class Audit:
 
 
 @dataclass(frozen=True)
+class CorrectedQuantity:
+    """A linear quantity Q with guaranteed remainders: |Q(u) − corrected| ≤ `bound`, |Q(u) − midpoint| ≤ `midpoint_bound`.
+
+    `raw` is Q of the answer itself; `quantity` says what Q is, where it differs from a sum of nodal values.
+    """
+
+    raw: float
+    corrected: float
+    bound: float
+    midpoint: float
+    midpoint_bound: float
+    quantity: str
+    truth: str
+    assumptions: tuple[str, ...]
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON data."""
+        return {**asdict(self), "assumptions": list(self.assumptions), "kind": "guaranteed"}
+
+
+@dataclass(frozen=True)
 class Features:
     """Fields computed from a batch of inputs that the graph takes after them, and their exact derivatives.
 
@@ -106,6 +127,8 @@ class PhysicalModel:
     Only some physics can give the rest, None elsewhere: `features` are computed before the graph runs; solve(inputs) is the fallback on the served grid;
     relative_bound(inputs, outputs) joins the validity detectors; audit holds the bound against a finer reference;
     solver_gradient(inputs, field, weights) is ∂(weights·u)/∂inputs by the solver's own adjoint;
+    corrected(inputs, outputs, field, weights) is weights·u with a guaranteed remainder, by an adjoint of its own, and
+    fine_quantity(inputs, field, weights) the same of a finer reference;
     fine_inputs are inputs before coarsening and baselines(fine inputs) classical methods, each returning served-grid
     values. `baseline` is the constant reference input of explanations, by field; `published` holds errors from the
     literature; `exact_boundary` counts rings of nodes that carry no error by construction; `mean_free` names inputs on whose
@@ -159,6 +182,8 @@ class PhysicalModel:
     relative_bound: Callable[[Arrays, Arrays], float] | None = None
     audit: Callable[[Arrays, Arrays], Audit] | None = None
     solver_gradient: Callable[[Arrays, str, np.ndarray], Arrays] | None = None
+    corrected: Callable[[Arrays, Arrays, str, np.ndarray], CorrectedQuantity] | None = None
+    fine_quantity: Callable[[Arrays, str, np.ndarray], float] | None = None
     baselines: Callable[[Arrays], Mapping[str, Callable[[], np.ndarray]]] | None = None
     fine_inputs: Callable[[int, int, int, str], Arrays] | None = None
 

@@ -1,6 +1,6 @@
 """Darcy flow: −∇·(a∇u) = 1 on the unit square, u = 0 on the boundary."""
 
-from models.catalog.darcy import baselines, bound, cases, recipe, reference, sampler, spec
+from models.catalog.darcy import baselines, bound, cases, quantity, recipe, reference, sampler, spec
 from models.physical_model import Arrays, PhysicalModel
 
 STRIDE = 5
@@ -68,6 +68,8 @@ physical_model = PhysicalModel(
     audit=bound.audit,
     audits={"two_phase": 1000, "contrast_300": 200, "log_normal": 200},
     solver_gradient=reference.gradient,
+    corrected=quantity.corrected,
+    fine_quantity=quantity.fine_quantity,
     baselines=baselines.methods,
     fine_inputs=_fine,
     cases=cases.CASES,

@@ -102,6 +102,29 @@ def _constitutive_bound(
     return float(np.sqrt(size)), best
 
 
+@dataclass(frozen=True)
+class Certificate:
+    """M = `constitutive` + `imbalance`, and the equilibrated flux that gives it."""
+
+    constitutive: float
+    imbalance: float
+    flux: raviart_thomas.Flux
+
+    @property
+    def upper(self) -> float:
+        """M."""
+        return self.constitutive + self.imbalance
+
+
+def certificate(values: bilinear.Nodes, coefficient: bilinear.Cells, source: bilinear.Cells) -> Certificate:
+    """M of a Q1 function, zero on the boundary, for coefficient and source constant on its cells."""
+    flux = raviart_thomas.equilibrate(raviart_thomas.harmonic_flux(values, coefficient), source)
+    constitutive, flux = _constitutive_bound(flux, values, coefficient, TIGHTENING_STEPS)
+    width = 1.0 / coefficient.shape[0]
+    defect = width * float(np.linalg.norm(source + flux.divergence(width)))
+    return Certificate(constitutive, FRIEDRICHS / float(np.sqrt(coefficient.min())) * defect, flux)
+
+
 def _error_reductions(values: bilinear.Nodes, coefficient: bilinear.Cells, source: bilinear.Cells) -> Iterator[float]:
     """α_k ρ_k of conjugate gradients on the half cells, started from v: each is energy that v certainly misses."""
 
