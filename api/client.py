@@ -40,7 +40,7 @@ NODE_TOLERANCE = 1e-3  # of the distance of two nodes: coordinates in float32 pa
 NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 Band = Literal["simultaneous", "pointwise"]
-Method = Literal["gradient", "integrated_gradients", "occlusion"]
+Method = Literal["gradient", "integrated_gradients", "occlusion", "shapley", "what_if"]
 Inputs = Mapping[Any, Any]
 
 
@@ -787,25 +787,31 @@ class Model:
 
     def explain(
         self, inputs: Inputs | None = None, /, *, quantity: Mapping[str, Any], method: Method = "integrated_gradients",
-        wrt: Sequence[str] | None = None, baseline: Mapping[str, Any] | float | None = None, regions: int = 4,
-        level: float = 0.9, timeout: float | None = None, **fields: Any,
+        wrt: Sequence[str] | None = None, baseline: Mapping[str, Any] | float | str | None = None, baselines: int = 8,
+        regions: int | Sequence[Mapping[str, Any]] | None = None, change: Mapping[str, Any] | float | None = None,
+        smoothing: float | None = None, level: float = 0.9, timeout: float | None = None, **fields: Any,
     ) -> xr.Dataset:  # fmt: skip
         """What in the inputs a quantity of interest depends on: its attribution under the name of every input field.
 
-        `quantity`: {"type": "point" (with a coordinate per axis) | "region_mean" (with [low, high] per axis) | "norm" |
-        "linear" (with weights), "field": an output}. Its value, interval, the region table and the checks are attributes.
+        `quantity`: {"type": "point" (with a coordinate per axis) | "region_mean" | "norm" | "max" | "exceedance" (of a
+        threshold) | "linear" (with weights), "field": an output, "lead_time": one, or [first, last]}, over the [low, high]
+        per axis, mask or polygon given. `change`, of method what_if, is added to the inputs. Value, interval, region
+        table, response and checks are attributes; maps smoothed over the share `smoothing` of every axis end in _smoothed.
         """
-        asked: dict[str, Any] = {"method": method, "wrt": wrt, "regions": regions, "level": level, "encoding": "base64"}
-        asked |= {"quantity": self._quantity(quantity), "baseline": self._baseline(baseline)}
+        asked: dict[str, Any] = {
+            "method": method, "wrt": wrt, "level": level, "encoding": "base64", "baselines": baselines, "smoothing": smoothing,
+            "regions": regions, "quantity": self._quantity(quantity),
+            "baseline": self._by_field(baseline), "change": self._by_field(change),
+        }  # fmt: skip
         document = self._post("explain", self._inputs(inputs, fields) | asked, timeout)
         assembly, meant = _Assembly(self.inputs), document["quantity"]
         meaning = f"attribution of {meant['type']} of {meant['field']} to {{}}"
         found = document["attribution"]
         assembly.add_parts(found, "", meaning)
-        deviations = {name: part | {"data": part["standard_deviation"]} for name, part in found.items()}
-        known = {name: part for name, part in deviations.items() if part["data"] is not None}
-        assembly.add_parts(known, "_standard_deviation", f"standard deviation of the {meaning}")
-        kept = ("quantity", "method", "baseline", "regions", "completeness", "checks", "warnings")
+        for key, text in (("standard_deviation", "standard deviation of the"), ("smoothed", "smoothed")):
+            known = {name: part | {"data": part[key]} for name, part in found.items() if part[key] is not None}
+            assembly.add_parts(known, f"_{key}", f"{text} {meaning}")
+        kept = ("quantity", "method", "baseline", "regions", "completeness", "response", "checks", "warnings")
         said = _attributes(document | {"statements": [meant["statement"]]})
         conventions = {"convention": "; ".join({part["convention"] for part in found.values()})}
         return assembly.dataset(said | {key: document[key] for key in kept} | conventions)
@@ -845,11 +851,13 @@ class Model:
 
     def _quantity(self, quantity: Mapping[str, Any]) -> dict[str, Any]:
         item = self.outputs.get(quantity.get("field", next(iter(self.outputs))))
-        if item is None or "weights" not in quantity:
+        if item is None:
             return dict(quantity)
-        return {**quantity, "weights": _values(item, quantity["weights"]).tolist()}
+        return {k: _values(item, v).tolist() if k in ("weights", "mask") else v for k, v in quantity.items()}
 
-    def _baseline(self, baseline: Mapping[str, Any] | float | None) -> Any:
-        if not isinstance(baseline, Mapping):
-            return baseline
-        return {k: _values(self.inputs[k], v).tolist() if k in self.inputs else v for k, v in baseline.items()}
+    def _by_field(self, given: Mapping[str, Any] | float | str | None) -> Any:
+        """Numbers and names as they are, fields in the order of their axes."""
+        if not isinstance(given, Mapping):
+            return given
+        grids = {k: v for k, v in given.items() if k in self.inputs and not isinstance(v, str)}
+        return {**given, **{k: _values(self.inputs[k], v).tolist() for k, v in grids.items()}}

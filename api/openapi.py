@@ -11,6 +11,7 @@ from api.encodings import frames, json, netcdf, npy, pictures
 from api.errors import MEDIA_TYPE as PROBLEM
 from api.routes.catalogue import body as example_inputs
 from api.routes.forecast import LINES
+from models.fields import LEAD_TIME
 from models.surrogate import Surrogate
 
 REFERENCE = "#/components/schemas/"
@@ -122,11 +123,16 @@ def _example(call: str, surrogate: Surrogate) -> dict[str, Any]:
     inputs = example_inputs(surrogate, 0, "base64", call)
     output = surrogate.manifest.outputs[0]
     first = next(item for item in surrogate.manifest.inputs if item.shape)
-    middle = {axis.name: (axis.start + axis.stop) / 2 for axis in output.axes}
+    middle = {axis.name: (axis.start + axis.stop) / 2 for axis in output.axes if axis.name != LEAD_TIME}
     rest: dict[str, dict[str, Any]] = {
         "predict": {"level": 0.9, "encoding": "base64"},
         "forecast": {"steps": 2, "quantiles": [0.1, 0.9], "encoding": "base64"},
-        "explain": {"quantity": {"type": "point", **middle}, "encoding": "base64"},
+        "explain": {
+            "quantity": {"type": "point", **middle},
+            "method": "occlusion",
+            "regions": 2,
+            "encoding": "base64",
+        },
         "jvp": {"tangent": {first.name: inputs[first.name]}, "encoding": "base64"},
         "vjp": {"cotangent": {output.name: schemas.compact(np.ones(output.shape))}, "encoding": "base64"},
     }
@@ -144,6 +150,8 @@ def _answer(call: str) -> dict[str, Any]:
     kinds = {"predict": "PredictResponse", "forecast": "ForecastResponse", "explain": "ExplainResponse"}
     kind = kinds.get(call, "DerivativeResponse")
     content: dict[str, Any] = {json.MEDIA_TYPE: {"schema": {"$ref": REFERENCE + kind}}}
+    if call == "explain":
+        content |= {pictures.MEDIA_TYPE: {}}
     if call == "predict":
         content |= {npy.MEDIA_TYPE: {}, pictures.MEDIA_TYPE: {}, netcdf.MEDIA_TYPE: {}}
     if call == "forecast":

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.encodings.json import DTYPES
 from models.errors import TooLarge, UnknownOption
+from models.explanation import Request as Explained
 from models.fields import Field as DataField
 from models.surrogate import Question, Surrogate
 
@@ -68,16 +69,33 @@ class ExplainOptions(Wire):
     """Everything in an explain request except its inputs."""
 
     quantity: dict[str, Any] = Field(
-        description="type: point (a coordinate per axis) | region_mean ([low, high] per axis) | norm | linear (weights); "
-        "field: an output field, by default the first.",
+        description="type: point (a coordinate per axis) | region_mean | norm | max (sharpness) | exceedance (threshold, "
+        "sharpness) | linear (weights). Regions: [low, high] or labels per axis, mask, polygon ({axis: [coordinates]}), "
+        "all of the field by default. lead_time: a number or a window [first, last]. field: an output, the first by "
+        "default.",
         examples=[{"type": "region_mean", "x": [0.25, 0.5], "y": [0.25, 0.5]}],
     )
-    method: Literal["gradient", "integrated_gradients", "occlusion"] = "integrated_gradients"
+    method: Literal["gradient", "integrated_gradients", "occlusion", "shapley", "what_if"] = "integrated_gradients"
     wrt: list[str] | None = Field(default=None, description="Input fields to attribute to; all by default.")
-    baseline: Any = Field(default=None, description="By field, a number or a field; the model's own by default.")
-    regions: int = Field(default=4, ge=1, le=16, description="Tiles per axis of the region table.")
+    baseline: Any = Field(
+        default=None,
+        description="model (default), mean, control, expected; or, by field, one of the first three, a number or a field.",
+    )
+    baselines: int = Field(default=8, ge=2, le=16, description="How many are drawn for the baseline “expected”.")
+    regions: Any = Field(
+        default=None,
+        description="Tiles per axis (1 to 16; 4 by default), or a list of {name, field, [low, high] per axis, mask, polygon}.",
+    )
+    change: Any = Field(default=None, description="For what_if: by field, a number or a field added to the input.")
+    smoothing: float | None = Field(
+        default=None, gt=0, le=0.5, description="Also return maps under (I − ℓ²Δ)⁻¹, ℓ this share of every axis."
+    )
     level: float = Field(default=0.9, description="Level of the interval of the quantity.")
     encoding: Literal["json", "base64"] = "json"
+
+    def request(self) -> Explained:
+        """As the models take it."""
+        return Explained(**self.model_dump(exclude={"encoding"}))
 
 
 class DerivativeOptions(Wire):
@@ -141,6 +159,36 @@ class ForecastResponse(PredictResponse):
     valid_times: list[Any] | None = None
 
 
+class RegionValue(BaseModel):
+    """One region's part in the quantity; deviations over the members and over drawn baselines."""
+
+    field: str
+    id: str
+    value: float
+    share: float | None
+    standard_deviation: float | None
+    baseline_deviation: float | None
+
+
+class Completeness(BaseModel):
+    """How closely attributions add up to J(x) − J(baseline)."""
+
+    relative: float | None
+    absolute: float
+    rule: str
+    nodes: int | None
+    holds: bool
+
+
+class LinearResponse(BaseModel):
+    """Response to a given change: first-order and true."""
+
+    linear: float
+    true: float
+    relative_gap: float | None
+    standard_deviation: float | None
+
+
 class ExplainResponse(BaseModel):
     """A quantity of interest, its interval, and what in the input it depends on."""
 
@@ -149,10 +197,11 @@ class ExplainResponse(BaseModel):
     version: str
     quantity: dict[str, Any]
     method: str
-    baseline: str
+    baseline: str | None
     attribution: dict[str, Any]
-    regions: list[dict[str, Any]]
-    completeness: dict[str, Any] | None
+    regions: list[RegionValue]
+    completeness: Completeness | None
+    response: LinearResponse | None
     checks: dict[str, Any]
     validity: Validity
     warnings: list[str]

@@ -548,8 +548,9 @@ def describe(surrogate: Surrogate) -> dict[str, Any]:
     """Description of one surrogate for catalogues: the manifest plus what is on offer."""
     document = dict(surrogate.manifest.document)
     document.pop("files")
-    linear = ["integrated_gradients", "gradient"] if "vjp" in surrogate.graphs else []
-    document["explanations"] = [*linear, "occlusion"]
+    exact = ["integrated_gradients", "gradient"] if "vjp" in surrogate.graphs else []
+    response = ["what_if"] if {"vjp", "jvp"} <= set(surrogate.graphs) else []
+    document["explanations"] = [*exact, "occlusion", "shapley", *response]
     document["derivatives"] = list(surrogate.derivatives_offered)
     document["bundle"] = surrogate.manifest.digest
     return document

@@ -179,6 +179,16 @@ class Domain:
         """Whether the relative bound is one of the detectors."""
         return self._task is not None
 
+    def mean(self, name: str, values: np.ndarray) -> np.ndarray | None:
+        """The mean of one training input, of the level of `values` where the answer does not depend on it."""
+        for field in self._fields:
+            if field.name == name and "mean" in field.parameters:
+                level = values.mean() if field.checks.get("mean_free") else 0.0
+                return np.asarray(field.parameters["mean"] + level, dtype=np.float64)
+            if field.name == name and "value" in field.reference:
+                return np.asarray(field.reference["value"].mean(dtype=np.float64))
+        return None
+
     def assess(self, inputs: Mapping[str, np.ndarray], task: float | None) -> Validity:
         """The verdict on one input, without its batch axis."""
         p_values: dict[str, float] = {}

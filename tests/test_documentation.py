@@ -10,6 +10,7 @@ import pytest
 
 from api.settings import settings_table
 from models.repository import SHIPPED
+from tests.served_examples import run_page, skeleton
 from training import readme
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -82,3 +83,9 @@ def test_the_page_of_the_client_runs_and_names_all_a_notebook_uses(server, tmp_p
     (model,) = [node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Model"]
     calls = [n.name for n in model.body if isinstance(n, ast.FunctionDef) and n.name[0] != "_" and not n.decorator_list]
     assert [name for name in calls if f".{name}(" not in script] == []
+
+
+def test_the_page_of_explanations_prints_what_it_says(server):
+    printed, shown = run_page("explanations.md", server)
+    assert skeleton(printed) == skeleton(shown)
+    assert numbers(printed) == pytest.approx(numbers(shown), rel=PRINTED, abs=1e-5)  # the gap is rounding

@@ -237,8 +237,9 @@ def _derivatives(report: Report) -> str:
 
 def _explanations(report: Report) -> str:
     e = report["explanations"]
+    nodes = f"8 to {e['nodes_max']} nodes (median {e['nodes_median']:.0f})" if "nodes_max" in e else "8 nodes"
     text = (
-        f"Integrated gradients with 8 nodes: completeness gap median {e['completeness_gap_median']:.1e}, largest "
+        f"Integrated gradients with {nodes}: completeness gap median {e['completeness_gap_median']:.1e}, largest "
         f"{e['completeness_gap_max']:.1e} over {e['cases']} cases ({e['cases_above_1e-4']} above 1e-4); over the sum of "
         f"|attributions| at most {e['completeness_gap_over_turnover_max']:.1e}."
     )
@@ -247,7 +248,31 @@ def _explanations(report: Report) -> str:
             f" Cosine with the solver's own adjoint: median {e['solver_adjoint_cosine_median']:.3f}, least "
             f"{e['solver_adjoint_cosine_min']:.3f}."
         )
-    return text + "\n\n" + _derivatives(report)
+    return "\n\n".join([text, *_registration(e), _derivatives(report)])
+
+
+def _registration(e: dict[str, Any]) -> list[str]:
+    """Tests of the explanations themselves, as far as they were made."""
+    found = []
+    if "deletion_z_median" in e:
+        found.append(
+            f"Regions in order of their share against {e['orders']} random orders: deletion z median "
+            f"{e['deletion_z_median']:.1f} (least {e['deletion_z_min']:.1f}), insertion {e['insertion_z_median']:.1f} "
+            f"({e['insertion_z_min']:.1f}); 3 and more is good. The gradient holds to a tenth for changes up to "
+            f"{number(e['linearity_range_median'])} input standard deviations (median); {percent(e['spectral_noise_median'])} of "
+            "its energy is beyond two thirds of the grid's wavenumbers."
+        )
+    if e.get("randomisation"):
+        fell = ", ".join(f"{layers} layers {value:.2f}" for layers, value in e["randomisation"].items())
+        found.append(f"Rank correlation of the gradient with that of shuffled weights, from the output on: {fell}.")
+    if "corrected" in e:
+        c = e["corrected"]
+        found.append(
+            f"Means over {c['cases']} random boxes against a finer mesh, median relative error: raw {percent(c['raw_median'])}, "
+            f"adjoint-corrected {percent(c['corrected_median'])} (guaranteed {percent(c['bound_median'])}), midpoint "
+            f"{percent(c['midpoint_median'])} (guaranteed {percent(c['midpoint_bound_median'])}); {c['violations']} violations."
+        )
+    return found
 
 
 def _training(document: dict[str, Any]) -> str:

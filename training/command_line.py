@@ -89,6 +89,17 @@ def _readme(options: argparse.Namespace) -> None:
     readme.update(options.file, options.zoo)
 
 
+def _explanations(options: argparse.Namespace) -> None:
+    import json
+
+    from training import explanations
+
+    if options.write:
+        explanations.write(options.bundle, options.seed)
+    else:
+        print(json.dumps(explanations.of_bundle(options.bundle, options.seed), indent=1, ensure_ascii=False))
+
+
 def _weatherbench(options: argparse.Namespace) -> None:
     from training import sources
 
@@ -139,6 +150,13 @@ def parser() -> argparse.ArgumentParser:
     weather.add_argument("--version", default="1", help="version of the bundle")
     weather.add_argument("--scheduler", default=None, help="address of a Dask scheduler (default: local)")
     weather.set_defaults(run=_weatherbench, preset="full", only=())
+    explained = commands.add_parser("explanations", help="measure the explanations of a shipped bundle")
+    explained.add_argument("bundle", type=Path, help="its folder: models/zoo/darcy/1")
+    explained.add_argument("--seed", type=int, default=32, help="of the fresh inputs")
+    explained.add_argument(
+        "--write", action="store_true", help="put the figures into its manifest; readme redraws cards"
+    )
+    explained.set_defaults(run=_explanations)
     readme = commands.add_parser(
         "readme", help="regenerate cards and the README's tables from the reports in the shipped bundles"
     )
@@ -151,7 +169,7 @@ def parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     """Run one stage, or all of them."""
     options = parser().parse_args(arguments)
-    if options.stage in ("package", "readme", "weatherbench"):
+    if options.stage not in (*STAGES, "build"):
         options.run(options)
         return
     stages = STAGES if options.stage == "build" else (options.stage,)

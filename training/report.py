@@ -15,20 +15,18 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from models.explanation import explain
-from models.fields import Field
 from models.forecast import Forecast, choose_lead_times
 from models.numerics.metrics import relative_l2
 from models.physical_model import Arrays, PhysicalModel, Recipe
 from models.repository import load_surrogate
 from models.runtime import RuntimeOptions
 from models.surrogate import Prediction, Question, Surrogate
-from training import dataset, verification
+from training import dataset, explanations, verification
+from training.explanations import fresh
 from training.export import load_network
 from training.fit import CHECKPOINT
 from training.verification import FRESH_SEED, TOGETHER, predictions
 
-EXPLAINED = 12
 STEP = 1e-7  # of central differences, relative; small, because depths have kinks
 REPEATS = 30
 CLASSICAL = 100  # test samples on which classical methods are scored
@@ -70,56 +68,10 @@ def ablations(model: PhysicalModel, folder: Path) -> dict[str, dict[str, float]]
     return found
 
 
-def explanations(model: PhysicalModel, surrogate: Surrogate, recipe: Recipe) -> dict[str, Any]:
-    """Completeness gap of integrated gradients and agreement with the solver's adjoint, on fresh inputs."""
-    requests = (
-        {"type": "norm"},
-        _middle(surrogate.manifest.outputs[0], 0.0),
-        _middle(surrogate.manifest.outputs[0], 0.1),
-    )
-    gaps, turnovers, cosines, identities = [], [], [], []
-    for index in tqdm(range(EXPLAINED), desc="explanations", leave=False):
-        inputs = _drawn(model, recipe, FRESH_SEED + 2, index)
-        for request in requests:
-            found = explain(surrogate, inputs, {"quantity": request, "method": "integrated_gradients", "regions": 2})
-            relative, absolute = found["completeness"]["relative"], found["completeness"]["absolute"]
-            gaps.append(np.nan if relative is None else relative)
-            turnovers.append(absolute / sum(np.abs(a["values"]).sum() for a in found["attribution"].values()))
-            identities.append(found["checks"]["adjoint_identity"])
-            if found["checks"]["solver_adjoint_cosine"] is not None:
-                cosines.append(found["checks"]["solver_adjoint_cosine"])
-    return {
-        "cases": len(gaps),
-        "completeness_gap_median": float(np.nanmedian(gaps)), "completeness_gap_max": float(np.nanmax(gaps)),
-        "completeness_gap_over_turnover_max": float(np.max(turnovers)),
-        "cases_above_1e-4": int(np.sum(np.array(gaps) > 1e-4)),
-        "adjoint_identity_max": float(np.max(identities)),
-        "solver_adjoint_cosine_median": float(np.median(cosines)) if cosines else None,
-        "solver_adjoint_cosine_min": float(np.min(cosines)) if cosines else None,
-    }  # fmt: skip
-
-
-def _middle(item: Field, reach: float) -> dict[str, Any]:
-    """The point in the middle of every axis, or the mean over a box of relative half-width `reach` around it."""
-    place = {}
-    for axis in item.axes:
-        middle, size = float(axis.coordinates[axis.points // 2]), reach * (axis.stop - axis.start)
-        place[axis.name] = [max(axis.start, middle - size), min(axis.stop, middle + size)] if reach else middle
-    return {"type": "region_mean" if reach else "point", **place}
-
-
-def _drawn(model: PhysicalModel, recipe: Recipe, seed: int, index: int) -> Arrays:
-    """One fresh input as a batch of one, at the last lead time where the graph takes one."""
-    inputs = model.draw(seed, index, recipe.points, model.held_out[0])
-    if model.lead_times is not None and model.lead_times.input is not None:
-        inputs = inputs | {model.lead_times.input: np.float32(model.lead_times.stop)}
-    return {item.name: np.asarray(inputs[item.name], dtype=np.float32)[None] for item in model.inputs(recipe.points)}
-
-
 def derivatives(model: PhysicalModel, surrogate: Surrogate, recipe: Recipe, folder: Path) -> dict[str, float]:
     """Parity with torch, the adjoint identity, and central differences in float64 through features and network."""
     network = load_network(recipe, folder / CHECKPOINT)
-    drawn = [_drawn(model, recipe, FRESH_SEED + 5, index) for index in range(3)]
+    drawn = [fresh(surrogate, FRESH_SEED + 5, index) for index in range(3)]
     point = {name: np.concatenate([sample[name] for sample in drawn]) for name in drawn[0]}
     fixed = {item.name for item in surrogate.manifest.inputs if item.role == "reference_time"}
     random = np.random.default_rng(0)
@@ -204,8 +156,8 @@ def timed(call: Callable[[], Any], repeats: int = REPEATS) -> dict[str, float]:
 def costs(model: PhysicalModel, surrogate: Surrogate, recipe: Recipe, folder: Path, data: Path) -> dict[str, Any]:
     """Times and errors of the surrogate and of every classical method, one thread each, in one run."""
     single = load_surrogate(folder, RuntimeOptions(threads=1))
-    first = _drawn(model, recipe, FRESH_SEED + 3, 0)
-    several = [_drawn(model, recipe, FRESH_SEED + 3, index) for index in range(8)]
+    first = fresh(surrogate, FRESH_SEED + 3, 0)
+    several = [fresh(surrogate, FRESH_SEED + 3, index) for index in range(8)]
     many = {name: np.concatenate([one[name] for one in several]) for name in first}
     inner = {name: values[0] for name, values in first.items()}
     mean = {name: p.mean[0] for name, p in single.run(first).items()}
@@ -340,7 +292,7 @@ def report(
         "ablations": lambda: ablations(model, folder),
         "coverage": lambda: verification.coverage(model, surrogate, data),
         "held_out": lambda: verification.held_out(model, surrogate, recipe, share),
-        "explanations": lambda: explanations(model, surrogate, recipe),
+        "explanations": lambda: explanations.measure(surrogate, FRESH_SEED + 2, share),
         "derivatives": lambda: derivatives(model, surrogate, recipe, folder),
         "milliseconds": lambda: costs(model, surrogate, recipe, bundle, data),
     }

@@ -17,3 +17,10 @@ def encode_forecast(*parts: Any) -> bytes:
     from api.encodings import png
 
     return png.encode_forecast(*parts)
+
+
+def encode_explanation(*parts: Any) -> bytes:
+    """`explanation_sheet.encode`."""
+    from api.encodings import explanation_sheet
+
+    return explanation_sheet.encode(*parts)

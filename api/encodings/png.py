@@ -37,7 +37,7 @@ def encode_answer(surrogate: Surrogate, inputs: Arrays, answer: Answer) -> bytes
     }
     told = replace(answer, distributions={**answer.distributions, **laws})
     sheet = Sheet(surrogate, inputs, told, None)
-    return _still(sheet.panels(), sheet.caption(answer.statements[0]))
+    return still(sheet.panels(), sheet.caption(answer.statements[0]))
 
 
 def encode_forecast(
@@ -50,7 +50,7 @@ def encode_forecast(
     if moving:
         return _film(sheet, moving)
     fans = [draw for item in forecast.timed_fields for draw in sheet.output(item)]
-    return _still(fans, sheet.caption(frames[-1].statements[0]))
+    return still(fans, sheet.caption(frames[-1].statements[0]))
 
 
 def _with_quantiles(surrogate: Surrogate, frame: Frame) -> Frame:
@@ -69,7 +69,8 @@ def _figure(rows: int, columns: int) -> Figure:
     return figure
 
 
-def _still(draws: Sequence[Callable[[Axes], None]], caption: str) -> bytes:
+def still(draws: Sequence[Callable[[Axes], None]], caption: str) -> bytes:
+    """Panels side by side, four in a row, with a caption below."""
     columns = min(COLUMNS, max(1, len(draws)))
     rows = max(1, math.ceil(len(draws) / columns))
     figure = _figure(rows, columns)

@@ -172,8 +172,9 @@ async function answer() {
 // What drives the mean over the central square, for steady maps.
 async function explain() {
   const { model } = state, [source, target] = [model.inputs[0], model.outputs[0]];
-  element("why").hidden = model.lead_times || source.axes.length !== 2 || target.axes.length !== 2;
-  if (element("why").hidden) return;
+  element("explanation").replaceChildren();
+  element("explained").hidden = true;
+  if (model.lead_times || source.axes.length !== 2 || target.axes.length !== 2) return;
   const square = target.axes.map((axis) => [axis.name, [0.4, 0.6].map((s) => axis.start + s * (axis.stop - axis.start))]);
   const quantity = { type: "region_mean", ...(model.outputs.length > 1 ? { field: target.name } : {}), ...Object.fromEntries(square) };
   const found = await call(`/v1/models/${model.name}/explain`, { inputs: state.inputs, quantity, encoding: "base64", regions: 4 });
@@ -183,11 +184,24 @@ async function explain() {
   element("explanation").replaceChildren(figure);
 }
 
-async function save({ kind, ending }) {
-  const headers = { "Content-Type": "application/json", Accept: kind };
-  const found = await fetch(path(), { method: "POST", headers, body: JSON.stringify(question()) });
+// The same for any model, as the service draws it; at the lead time on display.
+async function drawExplanation() {
+  const { model, leads } = state, target = model.outputs[0], quantity = { type: "region_mean" };
+  for (const axis of target.axes.filter((a) => !a.labels?.length && a.name !== "lead_time"))
+    quantity[axis.name] = [0.4, 0.6].map((s) => axis.start + s * (axis.stop - axis.start));
+  if (model.lead_times?.input || target.axes[0]?.name === "lead_time") quantity.lead_time = leads[Number(element("frame").value)];
+  element("explained").src = URL.createObjectURL(await picture(`/v1/models/${model.name}/explain`, { inputs: state.inputs, quantity }, "image/png"));
+  element("explained").hidden = false;
+}
+
+async function picture(url, body, kind) {
+  const found = await fetch(url, { method: "POST", headers: { "Content-Type": "application/json", Accept: kind }, body: JSON.stringify(body) });
   if (!found.ok) throw new Error((await found.json()).detail || found.statusText);
-  const link = { href: URL.createObjectURL(await found.blob()), download: `${state.model.name}.${ending}` };
+  return found.blob();
+}
+
+async function save({ kind, ending }) {
+  const link = { href: URL.createObjectURL(await picture(path(), question(), kind)), download: `${state.model.name}.${ending}` };
   Object.assign(document.createElement("a"), link).click();
 }
 
@@ -207,6 +221,7 @@ async function show() {
   await answer();
 }
 
+element("explain").onclick = () => drawExplanation().catch(report);
 for (const button of document.querySelectorAll("[data-kind]")) button.onclick = () => save(button.dataset).catch(report);
 
 async function start() {

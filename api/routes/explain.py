@@ -1,32 +1,48 @@
 """POST /v1/models/{name}/explain: what in the input a quantity of interest depends on."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
 
-from api.encodings import json
+from api.encodings import json, pictures
 from api.routes import requests
 from api.schemas import ExplainOptions, parse_options
-from models.explanation import explain as explain_sample
+from models import explanation
+from models.fields import LEAD_TIME
 
 router = APIRouter()
+RESPONSES = (json.MEDIA_TYPE, pictures.MEDIA_TYPE)
 
 
 @router.post("/models/{name}/explain")
 @router.post("/models/{name}/versions/{version}/explain")
 async def explain(request: Request, name: str, version: str | None = None) -> Response:
-    """Attribute a quantity of interest to the input, with its interval and checks."""
+    """Attribute a quantity of interest to the input, with its interval and checks; JSON or PNG by Accept."""
     surrogate = requests.surrogate_of(request, name, version)
+    wanted = requests.accepted(request, RESPONSES)
     visit = requests.admit(request, surrogate)
     body = await requests.read_document(request)
     limit = visit.service.settings.max_batch
-    inputs, _ = requests.take_arrays(body, "inputs", surrogate.manifest.inputs, limit)
+    fields = surrogate.manifest.inputs
+    if _times_itself(body):  # then the model's own lead time is not needed
+        fields = tuple(item for item in fields if item.role != LEAD_TIME or item.name in body.get("inputs", {}))
+    inputs, _ = requests.take_arrays(body, "inputs", fields, limit)
     options = parse_options(ExplainOptions, body)
-    asked = options.model_dump()
-    found = await visit.call(lambda: explain_sample(surrogate, inputs, asked))
-    return requests.json_response(requests.head(surrogate) | _on_the_wire(found, options.encoding))
+    asked = options.request()
+    found = await visit.call(lambda: explanation.explain(surrogate, inputs, asked))
+    if wanted == pictures.MEDIA_TYPE:
+        picture = await visit.off_loop(partial(pictures.encode_explanation, found))
+        return Response(picture, media_type=pictures.MEDIA_TYPE)
+    shown = _on_the_wire(explanation.document(found), options.encoding)
+    return requests.json_response(requests.head(surrogate) | shown)
+
+
+def _times_itself(body: dict[str, Any]) -> bool:
+    quantity, inputs = body.get("quantity"), body.get("inputs")
+    return isinstance(quantity, dict) and isinstance(inputs, dict) and quantity.get(LEAD_TIME) is not None
 
 
 def _on_the_wire(found: dict[str, Any], encoding: json.Encoding) -> dict[str, Any]:
@@ -42,6 +58,8 @@ def _on_the_wire(found: dict[str, Any], encoding: json.Encoding) -> dict[str, An
             "convention": part["convention"],
             "data": encode(part["values"]),
             "standard_deviation": encode(part["deviation"]),
+            "smoothed": encode(part["smoothed"]),
+            "smoothing": part["smoothing"],
         }
         for name, part in found["attribution"].items()
     }

@@ -183,6 +183,18 @@ def test_explain_is_the_raw_attribution_on_the_inputs_axes(model, client):
         )
 
 
+def test_a_change_and_its_smoothed_map_come_back_as_arrays_and_attributes(zoo):
+    model = zoo["burgers"]
+    example = model.example()
+    change = {"initial_velocity": example["initial_velocity"] * 0.01}
+    quantity = {"type": "region_mean", "x": [0.2, 0.4], "lead_time": [0.2, 0.4]}
+    answer = model.explain(example, quantity=quantity, method="what_if", change=change, smoothing=0.05, regions=2)
+    response = answer.attrs["response"]
+    assert response["linear"] == pytest.approx(response["true"], rel=0.05)  # of a change by one per cent
+    assert float(answer["initial_velocity"].sum()) == pytest.approx(response["linear"], rel=1e-3)
+    assert answer["initial_velocity_smoothed"].dims == answer["initial_velocity"].dims
+
+
 def test_a_baseline_may_be_a_data_array_on_turned_axes(zoo):
     model, quantity = zoo["flood"], {"type": "region_mean", "x": [10, 700]}
     example = model.example()

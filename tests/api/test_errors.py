@@ -207,10 +207,21 @@ def test_example_refuses_odd_seeds(client):
         ({"quantity": {"type": "norm"}, "baseline": -3.0}, "baseline"),
         ({"quantity": {"type": "norm"}, "baseline": [[1.0, 2.0]]}, "baseline"),
         ({"quantity": {"type": "norm"}, "baseline": "average"}, "baseline"),
+        ({"quantity": {"type": "norm", "polygon": {"x": [0, 1], "y": [0, 1]}}}, "quantity.polygon"),
+        ({"quantity": {"type": "norm", "lead_time": 1.0}}, "quantity.lead_time"),
+        ({"quantity": {"type": "norm"}, "regions": [{"name": "a", "x": [2, 3]}]}, "regions.0.x"),
+        ({"quantity": {"type": "norm"}, "method": "what_if"}, "change"),
+        ({"quantity": {"type": "norm"}, "baselines": 99}, "baselines"),
+        ({"quantity": {"type": "norm"}, "smoothing": 0.9}, "smoothing"),
     ],
 )
 def test_bad_explanations(client, extra, field):
     assert_problem(client.post("/v1/models/darcy/explain", json=body() | extra), 422, None, field)
+
+
+def test_shapley_values_of_too_many_regions_are_refused(client):
+    asked = {"quantity": {"type": "norm"}, "method": "shapley", "regions": 4}
+    assert_problem(client.post("/v1/models/darcy/explain", json=body() | asked), 413, "too-large", "regions")
 
 
 def test_derivatives_check_their_second_array(client):

@@ -116,3 +116,11 @@ def test_quantiles_asked_for_do_not_change_the_fan():
     question = Question(quantiles=(0.1, 0.9))
     plain, asked = (film(small.stations(), small.station_inputs(), q) for q in (Question(), question))
     np.testing.assert_array_equal(np.asarray(plain), np.asarray(asked))
+
+
+def test_explanations_are_drawn_when_png_is_asked_for(client):
+    body = client.get("/v1/models/burgers/example").json()
+    body |= {"quantity": {"type": "region_mean", "x": [0.25, 0.5]}, "method": "occlusion"}
+    answer = client.post("/v1/models/burgers/explain", json=body, headers={"Accept": "image/png"})
+    assert answer.headers["content-type"] == "image/png"
+    assert opened(answer.content).width == pytest.approx(440 * 4, abs=2)  # answer, input, attribution, regions

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from models.errors import NotOffered
-from models.explanation import explain
+from models.explanation import Request, document, explain
 from models.repository import load_surrogate
 from models.runtime import RuntimeOptions
 from training.package import package
@@ -67,11 +67,11 @@ def test_packaged_model_has_bands_validity_and_explanations_but_no_bound(parts, 
     assert not far.validity[0].in_domain
     assert {s.norm: s.kind for s in far.statements[0]}["band"] == "none"
     request = {"quantity": {"type": "region_mean", "x": [0, 0.5]}, "method": "occlusion", "regions": 2}
-    found = explain(surrogate, {"forcing": values}, request)
+    found = document(explain(surrogate, {"forcing": values}, Request(**request)))
     rows = {row["id"]: abs(row["value"]) for row in found["regions"]}
     assert len(rows) == 4
     with pytest.raises(NotOffered, match="occlusion"):
-        explain(surrogate, {"forcing": values}, {**request, "method": "gradient"})
+        explain(surrogate, {"forcing": values}, Request(**{**request, "method": "gradient"}))
 
 
 def test_a_packaged_band_covers_fresh_noise(parts, tmp_path, generator):

@@ -1,0 +1,251 @@
+"""Methods: what in the input a quantity of interest depends on, as maps and as values of regions.
+
+    gradient              ∂J/∂x, one VJP
+    integrated gradients  IG_i = (x−x′)_i ∫₀¹ ∂_iJ(x′ + t(x−x′)) dt by Gauss–Legendre (Sundararajan et al. 1703.01365)
+    occlusion             J(x) − J(x with one region set to the baseline)
+    shapley               Σ_S |S|!(n−|S|−1)!/n! (v(S∪i) − v(S)), v(S) = J(x where in S, baseline elsewhere) (Shapley 1953)
+    what_if               ∂_iJ δ_i of a given change δ; its sum is the tangent-linear response
+
+Integrated gradients and Shapley values add up to J(x) − J(x′). Nodes of the first are doubled from 8 to 64 until they do
+to 1e-4: along a path that crosses kinks (water that starts to flow elsewhere) no number of nodes is enough.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import factorial
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from models.explanation.baselines import Baseline
+from models.explanation.functional import Functional
+from models.explanation.grid import Grid
+from models.explanation.regions import Region
+from models.physical_model import Arrays
+
+Method = Literal["gradient", "integrated_gradients", "occlusion", "shapley", "what_if"]
+DIFFERENTIATING = ("gradient", "integrated_gradients", "what_if")
+NODES = (8, 16, 32, 64)
+LADDER = 2**24  # numbers that all runs of the doubling may return together; half as many for the members' own paths
+COMPLETE = 1e-4
+SMALL = 1e-6  # differences below this share of J, or of what is added up, are rounding and have no relative gap
+
+
+@dataclass(frozen=True)
+class Completeness:
+    """How closely attributions add up to a difference of J; `relative` is None where the difference is all but zero."""
+
+    absolute: float
+    relative: float | None
+    nodes: int | None
+
+    @classmethod
+    def of(cls, parts: np.ndarray, difference: float, value: float, nodes: int | None) -> "Completeness":
+        """From what is added up, the difference it should be, and J."""
+        gap = abs(float(parts.sum()) - difference)
+        small = abs(difference) <= SMALL * max(abs(value), float(np.abs(parts).sum()))
+        return cls(gap, None if small else gap / abs(difference), nodes)
+
+    @property
+    def holds(self) -> bool:
+        """Whether the gap is at most 1e-4 of the difference."""
+        return self.relative is None or self.relative <= COMPLETE
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """Maps by field, values of regions, the members' of both (member axis first), and completeness."""
+
+    maps: Mapping[str, Grid]
+    regions: Float[np.ndarray, " region"]
+    member_maps: Mapping[str, np.ndarray] | None
+    member_regions: Float[np.ndarray, "member region"] | None
+    completeness: Completeness | None = None
+    spread: Float[np.ndarray, " region"] | None = None  # over baselines
+
+    @property
+    def total(self) -> float:
+        """Sum of the maps over all fields."""
+        return float(sum(values.sum() for values in self.maps.values()))
+
+
+def _sums(maps: Mapping[str, np.ndarray], regions: Sequence[Region]) -> np.ndarray:
+    """Sums over regions; leading axes stay."""
+    return np.stack([maps[r.field][..., r.mask].sum(axis=-1) for r in regions], axis=-1)
+
+
+def _of_maps(
+    maps: Arrays, members: Arrays, regions: Sequence[Region], completeness: Completeness | None = None
+) -> Attribution:
+    several = len(next(iter(members.values()))) > 1
+    return Attribution(
+        maps,
+        _sums(maps, regions),
+        members if several else None,
+        _sums(members, regions) if several else None,
+        completeness,
+    )
+
+
+def _of_regions(
+    shapes: Mapping[str, tuple[int, ...]], values: np.ndarray, members: np.ndarray, regions: Sequence[Region],
+    completeness: Completeness | None = None,
+) -> Attribution:  # fmt: skip
+    """Values of regions, spread evenly over their points."""
+    maps = {name: np.zeros(shape) for name, shape in shapes.items()}
+    for region, value in zip(regions, values, strict=True):
+        maps[region.field][region.mask] += value / region.mask.sum()
+    return Attribution(maps, values, None, members if len(members) > 1 else None, completeness)
+
+
+def _row(functional: Functional, names: Sequence[str]) -> Arrays:
+    return {name: functional.sample[name].astype(np.float64)[None] for name in names}
+
+
+def gradient(functional: Functional, names: Sequence[str], regions: Sequence[Region]) -> Attribution:
+    """∂J/∂x of the ensemble mean, and the members' own."""
+    row = _row(functional, names)
+    maps = {name: values[0] for name, values in functional.gradients(row).items()}
+    members = {name: values[0] for name, values in functional.member_gradients(row).items()}
+    return _of_maps(maps, members, regions)
+
+
+def what_if(functional: Functional, change: Arrays, names: Sequence[str], regions: Sequence[Region]) -> Attribution:
+    """∂_iJ δ_i of every point."""
+    found = gradient(functional, names, regions)
+    members = found.member_maps or {name: values[None] for name, values in found.maps.items()}
+    return _of_maps(
+        {name: values * change[name] for name, values in found.maps.items()},
+        {name: values * change[name] for name, values in members.items()},
+        regions,
+    )
+
+
+def _path(functional: Functional, start: Arrays, nodes: int) -> tuple[Arrays, Arrays, np.ndarray]:
+    """Points along the straight path, x − x′, and the weights of the quadrature."""
+    positions, weights = np.polynomial.legendre.leggauss(nodes)
+    changes = {name: functional.sample[name].astype(np.float64) - values for name, values in start.items()}
+    steps = 0.5 * (positions + 1.0)
+    points = {name: values + np.multiply.outer(steps, changes[name]) for name, values in start.items()}
+    return points, changes, 0.5 * weights
+
+
+def path_integral(functional: Functional, start: Arrays) -> tuple[Arrays, Completeness]:
+    """Integrated gradients of the ensemble mean along the straight path, with as many nodes as completeness needs."""
+    ends = {name: np.stack([values, functional.sample[name]]) for name, values in start.items()}
+    before, after = functional.values(ends).mean
+    for nodes in rungs(functional.numbers_per_row):
+        points, changes, weights = _path(functional, start, nodes)
+        gradients = functional.gradients(points)
+        maps = {name: change * np.tensordot(weights, gradients[name], 1) for name, change in changes.items()}
+        parts = np.concatenate([values.ravel() for values in maps.values()])
+        completeness = Completeness.of(parts, float(after - before), float(after), nodes)
+        if completeness.holds:
+            break
+    return maps, completeness
+
+
+def integrated_gradients(functional: Functional, start: Arrays, regions: Sequence[Region]) -> Attribution:
+    """Attribution of J(x) − J(x′), and the members' own."""
+    maps, completeness = path_integral(functional, start)
+    return _of_maps(maps, _member_paths(functional, start, completeness.nodes or NODES[0]), regions, completeness)
+
+
+def rungs(numbers_per_row: int) -> tuple[int, ...]:
+    """The numbers of nodes that may be tried one after another."""
+    spent = np.cumsum(NODES) * numbers_per_row
+    return NODES[: max(1, int((spent <= LADDER).sum()))]
+
+
+def member_nodes(numbers_per_row: int, members: int, most: int) -> int:
+    """The nodes of the members' own paths: as many as the mean's, if these are affordable."""
+    return max((n for n in NODES if n <= most and 2 * n * members * numbers_per_row <= LADDER), default=NODES[0])
+
+
+def _member_paths(functional: Functional, start: Arrays, most: int) -> Arrays:
+    """Integrated gradients of every member."""
+    count = functional.surrogate.manifest.members
+    if count == 1:
+        return {name: np.zeros((1, *values.shape)) for name, values in start.items()}
+    points, changes, weights = _path(functional, start, member_nodes(functional.numbers_per_row, count, most))
+    gradients = functional.member_gradients(points)
+    return {name: change * np.tensordot(weights, gradients[name], 1) for name, change in changes.items()}
+
+
+def replaced(sample: Arrays, start: Arrays, regions: Sequence[Region], kept: Sequence[Sequence[bool]]) -> Arrays:
+    """One row per entry of `kept`: regions that are not kept are set to the baseline."""
+    rows = {
+        name: np.broadcast_to(sample[name].astype(np.float64), (len(kept), *values.shape)).copy()
+        for name, values in start.items()
+    }
+    for row, keep in enumerate(kept):
+        for region, stays in zip(regions, keep, strict=True):
+            if not stays:
+                field = rows[region.field]
+                field[row] = np.where(region.mask, start[region.field], field[row])
+    return rows
+
+
+def occlusion(functional: Functional, start: Arrays, regions: Sequence[Region]) -> Attribution:
+    """J(x) − J(x with a region at its baseline)."""
+    kept = np.vstack([np.ones((1, len(regions)), dtype=bool), ~np.eye(len(regions), dtype=bool)])
+    found = functional.values(replaced(functional.sample, start, regions, kept.tolist()))
+    values, members = found.mean[0] - found.mean[1:], found.members[0] - found.members[1:]
+    return _of_regions({name: np.shape(v) for name, v in start.items()}, values, members.T, regions)
+
+
+def coalitions(players: int) -> Float[np.ndarray, "coalition player"]:
+    """All subsets of the players; number s holds player i where bit i of s is set."""
+    return np.asarray((np.arange(2**players)[:, None] >> np.arange(players)) & 1, dtype=bool)
+
+
+def shapley_values(worth: Float[np.ndarray, "coalition ..."], players: int) -> Float[np.ndarray, "player ..."]:
+    """Exact Shapley values from the worth of every coalition, in the order of `coalitions`."""
+    subsets = coalitions(players)
+    sizes = subsets.sum(axis=1)
+    weights = np.array([factorial(s) * factorial(players - s - 1) / factorial(players) for s in range(players)])
+    values = []
+    for player in range(players):
+        without = np.flatnonzero(~subsets[:, player])
+        values.append(np.tensordot(weights[sizes[without]], worth[without + (1 << player)] - worth[without], 1))
+    return np.stack(values)
+
+
+def shapley(functional: Functional, start: Arrays, regions: Sequence[Region]) -> Attribution:
+    """Exact Shapley values of regions that do not overlap."""
+    players = len(regions)
+    rows = replaced(functional.sample, start, regions, coalitions(players).tolist())
+    worth = functional.values(rows)
+    values, members = shapley_values(worth.mean, players), shapley_values(worth.members, players)
+    difference = float(worth.mean[-1] - worth.mean[0])
+    completeness = Completeness.of(values, difference, float(worth.mean[-1]), None)
+    shapes = {name: np.shape(v) for name, v in start.items()}
+    return _of_regions(shapes, values, members.T, regions, completeness)
+
+
+FromBaseline = Callable[[Functional, Arrays, Sequence[Region]], Attribution]
+FROM_BASELINE: dict[str, FromBaseline] = {
+    "integrated_gradients": integrated_gradients, "occlusion": occlusion, "shapley": shapley,
+}  # fmt: skip
+
+
+def averaged(method: str, functional: Functional, baseline: Baseline, regions: Sequence[Region]) -> Attribution:
+    """The mean attribution over all baselines, and the standard deviation of its regions over them."""
+    found = [FROM_BASELINE[method](functional, baseline.one(index), regions) for index in range(baseline.count)]
+    if len(found) == 1:
+        return found[0]
+
+    def mean(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+        known = [part for part in parts if part is not None]
+        return np.mean(known, axis=0) if known else None
+
+    maps = {name: np.mean([one.maps[name] for one in found], axis=0) for name in found[0].maps}
+    members = {name: mean([one.member_maps[name] for one in found if one.member_maps]) for name in found[0].maps}
+    known = {name: values for name, values in members.items() if values is not None}
+    values = np.stack([one.regions for one in found])
+    worst = max((one.completeness for one in found if one.completeness), key=lambda c: c.relative or 0.0, default=None)
+    return Attribution(
+        maps, values.mean(axis=0), known or None, mean([one.member_regions for one in found]), worst,
+        values.std(axis=0, ddof=1),
+    )  # fmt: skip
