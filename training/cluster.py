@@ -27,7 +27,7 @@ def run(function: Callable[[Task], Result], tasks: Iterable[Task], scheduler: st
     if not head:
         return
     with (
-        LocalCluster(n_workers=len(head), threads_per_worker=1, dashboard_address=None) as local,
+        LocalCluster(n_workers=len(head), threads_per_worker=1, dashboard_address=":0") as local,
         Client(local) as client,
     ):
         yield from _collect(client, function, chain(head, waiting))

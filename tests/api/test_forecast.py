@@ -51,7 +51,7 @@ def test_a_trajectory_at_any_lead_times(client):
     assert {s["norm"] for s in guaranteed} == {"primitive_oscillation", "l1"}
     bands = [s for s in answer["statements"] if s["norm"] == "band"]
     assert len(bands) == 4
-    assert all("whole trajectory" in s["assumptions"][1] for s in bands)
+    assert all("whole trajectory" in s["scope"] for s in bands)
 
 
 def test_a_frame_equals_the_prediction_at_its_time(client):
