@@ -1,4 +1,5 @@
-# make serve | test | bench | bench-serving | peers | readme — each creates what it needs
+# make serve | test | bench | bench-serving | peers | readme | image-check | manifests-check | sbom | locks
+# — each creates what it needs
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -7,7 +8,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 PEERS := pytriton mlserver tesseract bentoml litserve
 PEER_PYTHON = $(PYTHON)
 
-.PHONY: serve test bench bench-serving peers check readme clean
+.PHONY: serve test bench bench-serving peers check readme image-check manifests-check sbom locks clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -58,6 +59,46 @@ runs/peers/%/.ready:
 
 readme: $(VENV)/.testing
 	$(BIN)/python -m training readme
+
+# the image, built and run confined without an engine; then one with seven things wrong with it, which has to fail seven times
+# needs root and apt-get install buildah podman runc mmdebstrap; PYTHON_IMAGE=… where a registry can be reached
+image-check:
+	@[ -n "$(PYTHON_IMAGE)" ] || .ci/image/stand_in
+	.ci/image/build cpu
+	$(PYTHON) .ci/image/check.py localhost/surrogates:cpu
+	.ci/image/spoil
+	$(PYTHON) .ci/image/check.py localhost/surrogates:spoilt; test $$? -eq 7
+
+# what a scanner says of the manifests and the Dockerfile; tests/test_kubernetes.py is part of make test
+manifests-check: $(VENV)/.testing runs/tools/checkov/.ready
+	PATH="$(abspath $(BIN)):$(abspath runs/tools/checkov/bin):$$PATH" .ci/scan
+
+# what the image of TARGET contains, as CycloneDX: runs/sbom/TARGET.json
+TARGET ?= cpu
+sbom: runs/tools/cyclonedx/.ready
+	$(PYTHON) -m venv --clear runs/sbom/$(TARGET)
+	$(PYTHON) -m pip --python runs/sbom/$(TARGET)/bin/python install --quiet --require-hashes --no-deps --only-binary :all: \
+		-r .ci/image/requirements-$(TARGET).txt
+	runs/tools/cyclonedx/bin/cyclonedx-py environment runs/sbom/$(TARGET)/bin/python --pyproject pyproject.toml \
+		--of JSON -o runs/sbom/$(TARGET).json
+
+# the image's requirements, resolved anew from pyproject.toml; wheels only, hashes, no addresses
+LOCK = runs/tools/uv/bin/uv pip compile pyproject.toml --quiet --generate-hashes --no-annotate --no-header \
+	--only-binary :all: --python-version 3.11 --python-platform x86_64-manylinux_2_28
+locks: runs/tools/uv/.ready
+	$(LOCK) --extra cpu -o .ci/image/requirements-cpu.txt
+	$(LOCK) --extra gpu -o .ci/image/requirements-gpu.txt
+	$(LOCK) --extra cpu --extra training -o .ci/image/requirements-training.txt
+
+# tools whose dependencies cannot live beside ours
+runs/tools/checkov/.ready: PACKAGES = checkov==3.3.30
+runs/tools/cyclonedx/.ready: PACKAGES = cyclonedx-bom==7.5.0
+runs/tools/uv/.ready: PACKAGES = uv==0.13.8
+
+runs/tools/%/.ready:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES)
+	@touch $@
 
 clean:
 	rm -rf $(VENV) runs

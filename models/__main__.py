@@ -16,8 +16,11 @@ from models.surrogate import Question, Surrogate, describe
 
 
 def _check(root: Path) -> int:
-    failed = 0
-    for folder in bundle_folders(root):
+    failed, folders = 0, bundle_folders(root)
+    if not folders:
+        print("FAILED: expected bundles, <name>/<version>/manifest.json, got none", file=sys.stderr)
+        return 1
+    for folder in folders:
         label = f"{folder.parent.name}/{folder.name}"
         try:
             distance = check_golden(load_surrogate(folder, RuntimeOptions()))

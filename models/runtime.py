@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import numpy as np
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # it would report to its makers; read when the library is loaded
 import onnxruntime
 
 from models.bundle import WEIGHTS_FILE, Bundle
