@@ -86,8 +86,8 @@ sbom: runs/tools/cyclonedx/.ready
 LOCK = runs/tools/uv/bin/uv pip compile pyproject.toml --quiet --generate-hashes --no-annotate --no-header \
 	--only-binary :all: --python-version 3.11 --python-platform x86_64-manylinux_2_28
 locks: runs/tools/uv/.ready
-	$(LOCK) --extra cpu -o .ci/image/requirements-cpu.txt
-	$(LOCK) --extra gpu -o .ci/image/requirements-gpu.txt
+	$(LOCK) --extra cpu --extra redis -o .ci/image/requirements-cpu.txt
+	$(LOCK) --extra gpu --extra redis -o .ci/image/requirements-gpu.txt
 	$(LOCK) --extra cpu --extra training -o .ci/image/requirements-training.txt
 
 # tools whose dependencies cannot live beside ours

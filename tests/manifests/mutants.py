@@ -97,6 +97,9 @@ MUTANTS = {
     "a gateway that gives up before the service": Mutant(
         "drain", inner("spec/rules/0/timeouts/backendRequest", "20s", "HTTPRoute"), "cpu + gateway-canary"),
     "memory in Gib": Mutant("quantities", inner(f"{CONTAINER}/resources/limits/memory", "2Gib")),
+    "a Secret of this repository's making": Mutant(
+        "references", inner("spec/template/spec/volumes/1/secret/secretName", "other")),
+    "a service without keys": Mutant("settings", inner(f"{CONTAINER}/env", [])),
     "a volume of nine megs": Mutant(
         "quantities", inner("spec/template/spec/volumes/0/emptyDir/sizeLimit", "9 Megs")),
     "a memory request below the limit": Mutant("resources", inner(f"{CONTAINER}/resources/requests/memory", "1Gi")),
@@ -106,7 +109,7 @@ MUTANTS = {
         "resources", inner(f"{CONTAINER}/resources/requests/nvidia.com%gpu", "2"), "gpu"),
     "a number for a variable": Mutant("environment", container(env=[{"name": "A", "value": 1}])),
     "a variable with a dash": Mutant("environment", container(env=[{"name": "LOG-LEVEL", "value": "x"}])),
-    "a mount without a volume": Mutant("volumes", pod(volumes=[])),
+    "a mount without a volume": Mutant("volumes", pod(volumes=[{"name": "keys", "secret": {"secretName": "surrogates-keys"}}])),
     "a volume with two sources": Mutant(
         "volumes", inner("spec/template/spec/volumes/0/persistentVolumeClaim", {"claimName": "x"})),
     "a path of the node": Mutant("volumes", pod(volumes=[{"name": "tmp", "hostPath": {"path": "/srv"}}])),
