@@ -1,6 +1,7 @@
 """What the application holds while it runs, and one request's stay in it: admission, body, deadline, work, end.
 
-The event loop parses, queues and encodes; graphs run in the engine's thread, NumPy in the workers'.
+The event loop parses, queues and encodes, and runs graphs that take less time than handing them over; all others run in
+the engine's threads, NumPy in the workers'.
 """
 
 import asyncio

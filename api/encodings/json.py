@@ -30,7 +30,7 @@ def encode_array(values: np.ndarray, encoding: Encoding) -> Any:
     if encoding == "json":
         return contiguous
     little = np.ascontiguousarray(contiguous, dtype=contiguous.dtype.newbyteorder("<"))
-    buffer = base64.b64encode(little.tobytes()).decode("ascii")
+    buffer = base64.b64encode(little.data).decode("ascii")
     return {
         "shape": list(values.shape),
         "dtype": str(contiguous.dtype),
