@@ -22,6 +22,7 @@ from models.uncertainty import TRANSFORMS, Calibration, Scale, band_scale, ensem
 from models.validity import Domain, Validity
 
 Band = Literal["simultaneous", "pointwise"]
+ENERGY_NORMS = ("energy", "space_time_energy")
 
 
 @dataclass(frozen=True)
@@ -539,7 +540,7 @@ def _samples(inputs: Arrays) -> list[Arrays]:
 def task_score(statements: tuple[Statement, ...]) -> float | None:
     """M/|||v||| from the guaranteed relative energy statement B = M/(|||v||| − M)."""
     for statement in statements:
-        if statement.norm == "energy" and statement.relative:
+        if statement.norm in ENERGY_NORMS and statement.relative:
             return 1e6 if statement.value is None else statement.value / (1.0 + statement.value)
     return None
 

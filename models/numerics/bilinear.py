@@ -6,6 +6,7 @@ d⁰, d¹ those differences and s(p, r) = (p² + pr + r²)/3, |||v|||² = Σ_K a
 
 import numpy as np
 from jaxtyping import Float
+from scipy import sparse
 
 Nodes = Float[np.ndarray, "x y"]
 Cells = Float[np.ndarray, "cell_x cell_y"]
@@ -60,3 +61,24 @@ def prolong(values: Nodes) -> Float[np.ndarray, "fine_x fine_y"]:
     fine[1::2, ::2] = 0.5 * (values[1:] + values[:-1])
     fine[:, 1::2] = 0.5 * (fine[:, 2::2] + fine[:, :-1:2])
     return fine
+
+
+def mass_matrix(cells: int) -> sparse.csr_matrix:
+    """(M w)·w = ‖w‖² on the interior nodes, (N−1)² in row-major order."""
+    width, count = 1.0 / cells, cells - 1
+    line = sparse.diags([width / 6.0, 4.0 * width / 6.0, width / 6.0], [-1, 0, 1], shape=(count, count))
+    return sparse.csr_matrix(sparse.kron(line, line))
+
+
+def stiffness_matrix(coefficient: Cells) -> sparse.csr_matrix:
+    """(A w)·w = |||w|||² on the interior nodes: a_K times 2/3 on the diagonal, −1/6 beside it, −1/3 across."""
+    cells = coefficient.shape[0]
+    node = np.arange((cells + 1) ** 2).reshape(cells + 1, cells + 1)
+    corners = [node[x : cells + x, y : cells + y].ravel() for x in (0, 1) for y in (0, 1)]
+    weight = np.array([[4, -1, -1, -2], [-1, 4, -2, -1], [-1, -2, 4, -1], [-2, -1, -1, 4]]) / 6.0
+    rows = np.concatenate([corners[i] for i in range(4) for _ in range(4)])
+    columns = np.concatenate([corners[j] for _ in range(4) for j in range(4)])
+    entries = np.concatenate([weight[i, j] * coefficient.ravel() for i in range(4) for j in range(4)])
+    full = sparse.csr_matrix((entries, (rows, columns)), shape=(node.size, node.size))
+    inner = node[1:-1, 1:-1].ravel()
+    return sparse.csr_matrix(full[inner][:, inner])

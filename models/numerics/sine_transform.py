@@ -70,10 +70,11 @@ def solve_bilinear_nodes(load: Float[np.ndarray, "x y"]) -> Float[np.ndarray, "x
     return np.asarray(dstn(inverse * dstn(load, type=1), type=1, overwrite_x=True))
 
 
-def solve_five_point_cells(load: Float[np.ndarray, "x y"], width: float) -> Float[np.ndarray, "x y"]:
+def solve_five_point_cells(load: Float[np.ndarray, "*time x y"], width: float) -> Float[np.ndarray, "*time x y"]:
     """Solve Δ_h φ = load on N² cells of the given width, φ = 0 on boundary faces."""
-    inverse = _inverse_five_point_cells(load.shape[0]) * (load.shape[0] * width) ** 2
-    return np.asarray(idstn(inverse * dstn(load, type=2), type=2, overwrite_x=True))
+    cells, axes = load.shape[-1], (-2, -1)
+    inverse = _inverse_five_point_cells(cells) * (cells * width) ** 2
+    return np.asarray(idstn(inverse * dstn(load, type=2, axes=axes), type=2, axes=axes, overwrite_x=True))
 
 
 def solve_bilinear_neumann(load: Float[np.ndarray, "x y"]) -> Float[np.ndarray, "x y"]:

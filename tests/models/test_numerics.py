@@ -124,3 +124,33 @@ def test_shapes_in_signatures_are_checked_while_testing():
 
     with pytest.raises(TypeCheckError):
         bilinear.energy_squared(np.ones(3), np.ones((2, 2)))
+
+
+def test_assembled_bilinear_matrices_equal_their_quadratic_forms(generator):
+    from models.numerics import bilinear
+
+    cells = 7
+    coefficient = generator.uniform(0.5, 5.0, (cells, cells))
+    values = np.pad(generator.standard_normal((cells - 1, cells - 1)), 1)
+    inner = values[1:-1, 1:-1].ravel()
+    applied = bilinear.apply_stiffness(values, coefficient)[1:-1, 1:-1].ravel()
+    np.testing.assert_allclose(bilinear.stiffness_matrix(coefficient) @ inner, applied, atol=ROUNDING)
+    fine = values
+    for _ in range(4):
+        fine = bilinear.prolong(fine)
+    squared = float(inner @ (bilinear.mass_matrix(cells) @ inner))
+    assert squared == pytest.approx(float(np.mean(np.square(fine[:-1, :-1]))), rel=1e-2)  # sixteen points per cell
+
+
+def test_fluxes_of_many_times_are_those_of_each(generator):
+    from models.numerics import raviart_thomas
+
+    coefficient = generator.uniform(0.5, 5.0, (6, 6))
+    values, source = generator.standard_normal((3, 7, 7)), generator.standard_normal((3, 6, 6))
+    together = raviart_thomas.equilibrate(raviart_thomas.harmonic_flux(values, coefficient), source)
+    squares = raviart_thomas.constitutive_error_squared(together, values, coefficient)
+    for k in range(3):
+        alone = raviart_thomas.equilibrate(raviart_thomas.harmonic_flux(values[k], coefficient), source[k])
+        np.testing.assert_allclose(together.along_x[k], alone.along_x, atol=1e-10)
+        expected = raviart_thomas.constitutive_error_squared(alone, values[k], coefficient)
+        np.testing.assert_allclose(squares[k], expected, rtol=1e-9)

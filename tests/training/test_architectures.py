@@ -17,6 +17,7 @@ from training.architectures.forecast_mlp import (
     gaussian_crps,
     harmonics,
 )
+from training.architectures.modal_fno import ModalFNO, SineDecay
 
 POINTS = 64
 
@@ -160,3 +161,52 @@ def test_crps_of_a_gaussian_law_equals_its_integral():
     distribution = 0.5 * (1 + torch.erf((z - mean) / deviation / math.sqrt(2)))
     integral = torch.trapezoid((distribution - (truth <= z).float()).square(), z)
     assert float(gaussian_crps(mean, deviation, truth)) == pytest.approx(float(integral), abs=1e-3)
+
+
+def test_sine_modes_decay_exactly_in_a_constant_medium():
+    """E^{−2π²(k² + m²)t} for a = 2, less what bilinear interpolation takes from each mode; low modes and high ones."""
+    points, frames, end = 17, 5, 0.05
+    solver = SineDecay(points, frames, end, 4)
+    x = torch.linspace(0.0, math.pi, points, dtype=torch.float64)
+    times = torch.arange(1, frames + 1) * end / frames
+    for k, m in ((1, 2), (3, 3), (1, 6)):
+        mode = torch.outer(torch.sin(k * x), torch.sin(m * x))
+        mode[[0, -1]], mode[:, [0, -1]] = 0.0, 0.0
+        found = solver(torch.full((1, points, points), 2.0), mode.float()[None])[0]
+        kept = float(np.sinc(k / 32) ** 2 * np.sinc(m / 32) ** 2)
+        expected = kept * torch.exp(-2 * math.pi**2 * (k**2 + m**2) * times)[:, None, None] * mode
+        torch.testing.assert_close(found, expected.float(), rtol=1e-3, atol=1e-5)
+
+
+def test_modes_of_a_layered_medium_decay_as_a_dense_exponential_says(generator):
+    """The propagator against scipy's, its stiffness matrix by quadrature: an exact one of a constant on control volumes."""
+    from scipy.linalg import expm
+
+    points, count = 9, 3
+    solver = SineDecay(points, 2, 0.02, count)
+    medium = generator.uniform(0.3, 3.0, (points, points))
+    fine = 16 * (points - 1)
+    centres = (np.arange(fine) + 0.5) / fine
+    owner = np.rint(centres * (points - 1)).astype(int)
+    k = np.pi * np.arange(1, count + 1)
+    sine, slope = np.sqrt(2) * np.sin(centres[:, None] * k), np.sqrt(2) * k * np.cos(centres[:, None] * k)
+    both = [np.einsum("ij,ik,jl,im,jn->klmn", medium[np.ix_(owner, owner)], a, b, a, b, optimize=True)
+            for a, b in ((slope, sine), (sine, slope))]  # fmt: skip
+    stiffness = sum(both).reshape(count**2, count**2) / fine**2
+    found = solver._propagator(torch.from_numpy(medium).float()[None])[0].numpy()
+    np.testing.assert_allclose(found, expm(-0.01 * stiffness), atol=2e-3)  # midpoints, sixteen per node
+
+
+def test_temperature_is_zero_on_the_boundary_and_scales_with_the_initial_one():
+    from models import catalog
+
+    torch.manual_seed(0)
+    recipe = catalog.load("heat").recipes["tiny"]
+    network = ModalFNO.from_recipe(recipe).eval().requires_grad_(False)
+    medium = torch.exp(0.5 * torch.randn(2, recipe.points, recipe.points))
+    initial = torch.nn.functional.pad(torch.randn(2, recipe.points - 2, recipe.points - 2), (1, 1, 1, 1))
+    temperature, scale = network(medium, initial)
+    assert temperature.shape == (2, recipe.members, 25, recipe.points, recipe.points)
+    for field in (temperature, scale):
+        assert torch.count_nonzero(field[..., [0, -1], :]) == torch.count_nonzero(field[..., [0, -1]]) == 0
+    torch.testing.assert_close(network(medium, 7.0 * initial)[0], 7.0 * temperature, rtol=1e-4, atol=1e-6)

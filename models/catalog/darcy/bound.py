@@ -21,6 +21,7 @@ from jaxtyping import Float
 from models.errors import OutOfRange
 from models.numerics import bilinear, raviart_thomas
 from models.numerics.conjugate_gradients import conjugate_gradient_steps
+from models.numerics.control_volumes import control_volumes, interpolate
 from models.numerics.sine_transform import solve_bilinear_neumann, solve_bilinear_nodes
 from models.physical_model import Audit
 from models.statements import Statement, nothing
@@ -44,30 +45,6 @@ class EnergyBound:
     def relative(self) -> float | None:
         """Bound on |||u−v||| / |||u|||, or None when the bound exceeds |||v|||."""
         return self.upper / (self.energy - self.upper) if self.upper < self.energy else None
-
-
-def control_volumes(nodal: Nodal) -> bilinear.Cells:
-    """Values at (N+1)² nodes as cell values on (2N)² half cells, each of which belongs to one node."""
-    owner = (np.arange(2 * (nodal.shape[0] - 1)) + 1) // 2
-    return np.asarray(nodal[np.ix_(owner, owner)])
-
-
-def interpolate(pressure: Nodal, permeability: Nodal) -> Float[np.ndarray, "fine_x fine_y"]:
-    """V on the half cells: the nodal values, flux-continuous means on edges, least energy at cell centres."""
-    points = 2 * pressure.shape[0] - 1
-    weighted = permeability * pressure
-    fine = np.empty((points, points))
-    fine[::2, ::2] = pressure
-    fine[1::2, ::2] = (weighted[1:] + weighted[:-1]) / (permeability[1:] + permeability[:-1])
-    fine[::2, 1::2] = (weighted[:, 1:] + weighted[:, :-1]) / (permeability[:, 1:] + permeability[:, :-1])
-    side_x, side_y = fine[1::2, ::2], fine[::2, 1::2]
-    total, sum_ = np.zeros((2, points // 2, points // 2))
-    for x in (slice(None, -1), slice(1, None)):
-        for y in (slice(None, -1), slice(1, None)):
-            total += permeability[x, y]
-            sum_ += 2.0 * weighted[x, y] + permeability[x, y] * (side_x[:, y] + side_y[x])
-    fine[1::2, 1::2] = sum_ / (4.0 * total)
-    return fine
 
 
 def _residual(

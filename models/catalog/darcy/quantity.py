@@ -18,6 +18,7 @@ from models.catalog.darcy import bound
 from models.errors import OutOfRange
 from models.numerics import bilinear, raviart_thomas
 from models.numerics.conjugate_gradients import conjugate_gradient_steps
+from models.numerics.control_volumes import control_volumes, interpolate
 from models.numerics.sine_transform import solve_bilinear_nodes
 from models.physical_model import Arrays, CorrectedQuantity
 
@@ -35,7 +36,7 @@ def _density(weights: Weights) -> bilinear.Cells:
     halves = np.ones(weights.shape[0])
     halves[[0, -1]] = 0.5
     area = np.multiply.outer(halves, halves) / (weights.shape[0] - 1) ** 2
-    return bound.control_volumes(weights / area)
+    return control_volumes(weights / area)
 
 
 def _solve(coefficient: bilinear.Cells, source: bilinear.Cells, gain: float, most: int) -> bilinear.Nodes:
@@ -81,9 +82,9 @@ def corrected(inputs: Arrays, outputs: Arrays, field: str, weights: Weights) -> 
     nodal, pressure = (np.asarray(v, dtype=np.float64) for v in (inputs["permeability"], outputs[field]))
     if np.any(pressure[[0, -1]]) or np.any(pressure[:, [0, -1]]):
         raise OutOfRange("pressure", "exactly zero on the boundary", "other boundary values")
-    coefficient, density = bound.control_volumes(nodal), _density(weights)
+    coefficient, density = control_volumes(nodal), _density(weights)
     source = np.ones_like(coefficient)
-    values = bound.interpolate(pressure, nodal)
+    values = interpolate(pressure, nodal)
     dual = _solve(coefficient, density, DUAL_GAIN, DUAL_STEPS)
     own, adjoint = bound.certificate(values, coefficient, source), bound.certificate(dual, coefficient, density)
     raw = float(np.vdot(bilinear.cell_load(density), values))
@@ -105,6 +106,6 @@ def fine_quantity(inputs: Arrays, field: str, weights: Weights) -> float:
     Its distance to Q_c and Q_m obeys the same bounds exactly: it is the Galerkin projection of u on a mesh that v nests in.
     """
     block = np.ones((2**HALVINGS, 2**HALVINGS))
-    coefficient = np.kron(bound.control_volumes(np.asarray(inputs["permeability"], dtype=np.float64)), block)
+    coefficient = np.kron(control_volumes(np.asarray(inputs["permeability"], dtype=np.float64)), block)
     solution = _solve(coefficient, np.ones_like(coefficient), FINE_GAIN, MOST_STEPS)
     return float(np.vdot(bilinear.cell_load(np.kron(_density(weights), block)), solution))

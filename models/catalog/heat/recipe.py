@@ -1,0 +1,69 @@
+"""How the heat surrogate is trained. Seeds: one stream per split, so the splits are disjoint."""
+
+from dataclasses import replace
+
+from models.catalog.heat.spec import END, FRAMES
+from models.physical_model import Recipe, Split
+
+
+def _splits(train: int, validation: int, test: int, calibration: int, tune: int, held_out: int) -> dict[str, Split]:
+    return {
+        "train": Split(0, train),
+        "validation": Split(1, validation),
+        "test": Split(2, test),
+        "calibration": Split(3, calibration),
+        "tune": Split(4, tune),
+        "held_out": Split(10, held_out),
+    }
+
+
+FULL = Recipe(
+    points=33,
+    splits=_splits(1200, 50, 200, 500, 150, 400),
+    unlabelled=Split(20, 2500),
+    principal_components=20,
+    architecture="modal_fno",
+    settings={
+        "frames": FRAMES,
+        "end": END,
+        "galerkin": 10,
+        "shapes": 6,
+        "scale_shapes": 3,
+        "seen": 5,
+        "frames_scored": 5,
+        "channels": 12,
+        "modes": 8,
+        "layers": 2,
+        "period": 40,
+        "knee": 0.02,
+        "correction": 0.01,
+        "error": 1e-3,
+        "gradient_weight": 0.5,
+        "scale_weight": 2e-3,
+    },
+    members=3,
+    epochs=8,
+    batch=16,
+)
+
+TINY = replace(
+    FULL,
+    points=17,
+    splits=_splits(32, 4, 8, 24, 12, 12),
+    unlabelled=Split(20, 1500),
+    principal_components=10,
+    settings={
+        **FULL.settings,
+        "galerkin": 4,
+        "shapes": 4,
+        "seen": 3,
+        "channels": 8,
+        "modes": 4,
+        "layers": 1,
+        "period": 20,
+    },
+    epochs=4,
+    batch=8,
+)
+
+RECIPES = {"full": FULL, "tiny": TINY}
