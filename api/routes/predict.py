@@ -34,6 +34,8 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     question = options.question(surrogate)
     if wanted == npy.MEDIA_TYPE:
         question = replace(question, bounds=False, uncertainty=False)
+    elif wanted != json.MEDIA_TYPE:  # `include` chooses parts of JSON; files and pictures have them all
+        question = replace(question, bounds=True, uncertainty=True)
     answer = await visit.predict(surrogate, inputs, question)
     if wanted == npy.MEDIA_TYPE:
         mean = next(iter(answer.predictions.values())).mean

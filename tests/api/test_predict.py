@@ -180,3 +180,9 @@ def test_pages_load_without_any_other_host(client):
         assert "http://" not in text.replace("http://www.w3.org", "") and "https://" not in text
     for name in ("swagger-ui-bundle.js", "swagger-ui.css"):
         assert client.get(f"/static/docs/{name}").status_code == 200
+
+
+@pytest.mark.parametrize("accept", ["application/x-netcdf", "image/png"])
+def test_files_and_pictures_are_whole_whatever_parts_of_json_are_asked_for(client, accept):
+    body = client.get(f"{MODEL}/example").json() | {"include": ["outputs"]}
+    assert client.post(f"{MODEL}/predict", json=body, headers={"Accept": accept}).status_code == 200
