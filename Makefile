@@ -1,4 +1,4 @@
-# make serve | test | bench | bench-serving | peers | readme | image-check | manifests-check | sbom | locks
+# make serve | test | fault-test | bench | bench-serving | peers | readme | image-check | manifests-check | sbom | locks
 # — each creates what it needs
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +8,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 PEERS := pytriton mlserver tesseract bentoml litserve
 PEER_PYTHON = $(PYTHON)
 
-.PHONY: serve test bench bench-serving peers check readme image-check manifests-check sbom locks clean
+.PHONY: serve test fault-test bench bench-serving peers check readme image-check manifests-check sbom locks clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -41,6 +41,10 @@ bench: $(VENV)/.testing
 # needs wrk (apt-get install wrk); servers without an environment under runs/peers are left out
 bench-serving: $(VENV)/.testing
 	$(BIN)/python -m tests.benchmarks.serving
+
+# faults against a real process, at most 15 minutes; three of them need root
+fault-test: $(VENV)/.testing
+	timeout 900 $(BIN)/python -m pytest tests/reliability -m fault --into docs/reliability.md
 
 # environments of the servers compared, about 2 GB; one alone: make runs/peers/mlserver/.ready
 peers: $(PEERS:%=runs/peers/%/.ready)

@@ -1,6 +1,7 @@
 """python -m api — serve; python -m api keys — make an API key."""
 
 import argparse
+import contextlib
 import logging
 import sys
 
@@ -19,9 +20,8 @@ def serve() -> None:
     settings = read_settings()
     logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     address = f"http://{settings.host}:{settings.port}"
-    print(f"Page:           {address}/")
-    print(f"Documentation:  {address}/docs")
-    print("First request:  " + first_request(address), flush=True)
+    with contextlib.suppress(OSError):  # a full disk under the output is no reason not to serve
+        print(greeting(address), flush=True)
     uvicorn.run(
         create_app(settings), host=settings.host, port=settings.port, log_level=settings.log_level,
         access_log=settings.log_level == "debug", timeout_keep_alive=KEEP_ALIVE,
@@ -29,11 +29,12 @@ def serve() -> None:
     )  # fmt: skip
 
 
-def first_request(address: str) -> str:
-    """A shell line that asks for an example and posts it."""
+def greeting(address: str) -> str:
+    """Where to look first, and a shell line that asks for an example and posts it."""
     model = f"{address}/v1/models/darcy"
     return (
-        f"curl -s {model}/example | curl -s -H 'Content-Type: application/json' -H 'Accept: image/png' "
+        f"Page:           {address}/\nDocumentation:  {address}/docs\n"
+        f"First request:  curl -s {model}/example | curl -s -H 'Content-Type: application/json' -H 'Accept: image/png' "
         f"-d @- {model}/predict -o answer.png"
     )
 

@@ -9,12 +9,11 @@ import os
 import random
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,11 +24,9 @@ import pytest
 from models.repository import SHIPPED
 from tests import broken_bundles as broken
 from tests.conftest import ROOT, add_version, free_port, serving, wait_until_served
+from tests.raw_http import JSON, PREDICT, WAIT, connect, eventually, head, metric, nothing_is_left, status_of
 
 LIMIT = 2**20
-WAIT = 20.0
-PREDICT = "/v1/models/burgers/predict"
-JSON = {"Content-Type": "application/json"}
 
 
 @pytest.fixture(scope="module")
@@ -63,47 +60,6 @@ def answer_of(response: httpx.Response) -> np.ndarray:
     assert response.status_code == 200, response.text[:300]
     found = response.json()["outputs"]["velocity"]["data"]["data"]["buffer"]
     return np.frombuffer(base64.b64decode(found), np.float32)
-
-
-def connect(address: str) -> socket.socket:
-    host, port = address.removeprefix("http://").split(":")
-    return socket.create_connection((host, int(port)), timeout=WAIT)
-
-
-def head(length: int | str, path: str = PREDICT) -> bytes:
-    kind = f"Content-Length: {length}" if isinstance(length, int) else length
-    return f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n{kind}\r\n\r\n".encode()
-
-
-def metric(address: str, name: str, **labels: str) -> float:
-    """Sum of a metric over the series with these labels."""
-    lines = httpx.get(f"{address}/metrics").text.splitlines()
-    wanted = [f'{key}="{value}"' for key, value in labels.items()]
-    found = [line for line in lines if line.startswith(name) and all(part in line for part in wanted)]
-    return sum(float(line.rsplit(" ", 1)[1]) for line in found)
-
-
-def eventually(holds: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + WAIT
-    while not holds():
-        assert time.monotonic() < end, what
-        time.sleep(0.02)
-
-
-def nothing_is_left(address: str) -> None:
-    names = ("surrogate_requests_inside", "surrogate_request_bytes_inside", "surrogate_queue_samples")
-    eventually(lambda: not any(metric(address, name) for name in names), "requests or bytes were never given back")
-
-
-def status_of(address: str, sent: bytes) -> int:
-    """Status of the answer to raw bytes; 0 where the connection was closed without one."""
-    with connect(address) as link:
-        try:
-            link.sendall(sent)
-            received = link.recv(100)
-        except (ConnectionError, TimeoutError):
-            return 0
-    return int(received.split()[1]) if received.startswith(b"HTTP/1.1") else 0
 
 
 def test_clients_that_vanish_mid_body_leave_nothing_behind(address, body, right):
