@@ -1,9 +1,12 @@
-"""python -m models — list | describe | predict | check."""
+"""python -m models — list | describe | predict | check | assess."""
 
 import argparse
 import json
 import sys
+from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -45,6 +48,24 @@ def _predict(surrogate: Surrogate, source: Path, target: Path, level: float) -> 
             print(json.dumps({"sample": index} | statement.document(), ensure_ascii=False))
 
 
+def _assess(surrogate: Surrogate, seed: int, cases: int, as_json: bool) -> None:
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from tqdm import tqdm
+
+    from models import assessment
+
+    def progress(items: Iterable[Any], note: str) -> Iterable[Any]:
+        bar: Iterable[Any] = tqdm(items, desc=note, leave=False)
+        return bar
+
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as workers:
+        found = assessment.assess(surrogate, seed, cases, workers.map, progress)
+    labels = partial(assessment.lead_labels, surrogate)
+    print(json.dumps(found, ensure_ascii=False) if as_json else assessment.text(found, labels))
+
+
 def _read_inputs(surrogate: Surrogate, source: Path) -> dict[str, np.ndarray]:
     """Inputs by field from an .npz file, or the only one from an .npy file; a batch axis is added where there is none."""
     loaded = np.load(source, allow_pickle=False)
@@ -68,6 +89,11 @@ def parser() -> argparse.ArgumentParser:
     run.add_argument("source", type=Path)
     run.add_argument("target", type=Path)
     run.add_argument("--level", type=float, default=0.9)
+    fresh = commands.add_parser("assess", help="hold every claim against fresh cases of the reference solver")
+    fresh.add_argument("model")
+    fresh.add_argument("--seed", type=int, required=True, help="one that the bundle was not made with")
+    fresh.add_argument("--cases", type=int, default=200)
+    fresh.add_argument("--json", action="store_true", help="all figures, for programs")
     return result
 
 
@@ -83,6 +109,8 @@ def main(arguments: list[str] | None = None) -> int:
                 print(f"{item.manifest.name}\t{item.manifest.version}\t{item.manifest.document['title']}")
         elif options.command == "describe":
             print(json.dumps(describe(repository.get(options.model)), indent=1, ensure_ascii=False))
+        elif options.command == "assess":
+            _assess(repository.get(options.model), options.seed, options.cases, options.json)
         else:
             _predict(repository.get(options.model), options.source, options.target, options.level)
     except (SurrogateError, OSError, ValueError) as error:

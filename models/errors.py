@@ -11,6 +11,7 @@ SurrogateError
 │   ├── MalformedArray
 │   ├── UnsupportedLevel
 │   ├── UnknownOption
+│   ├── SeedTaken
 │   └── TooLarge
 ├── UnknownModel
 ├── UnknownVersion
@@ -30,7 +31,7 @@ SurrogateError
 Each carries `field` (public name, or None), `expected`, `got` and `remedy`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class SurrogateError(Exception):
@@ -107,6 +108,14 @@ class UnknownOption(InvalidInput):
 
     def __init__(self, field: str, expected: str, got: str) -> None:
         super().__init__(expected, got, "See the API documentation for the options.", field)
+
+
+class SeedTaken(InvalidInput):
+    """A seed that a bundle was made with: cases would not be fresh."""
+
+    def __init__(self, seed: int, seeds: Mapping[str, int]) -> None:
+        listed = ", ".join(f"{name} {value}" for name, value in seeds.items())
+        super().__init__(f"a seed the bundle was not made with ({listed})", str(seed), "Choose another seed.", "seed")
 
 
 class TooLarge(InvalidInput):

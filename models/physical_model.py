@@ -137,7 +137,8 @@ class PhysicalModel:
     exceedance the report checks; `headline` the scores shown in tables of models; `audits` how many bounds of each family it audits; blocks(inputs) numbers samples that
     depend on each other; `held_out` the families reported on; skill(found, truth) scores classical answers for the first
     output beyond relative L2; comparison(inputs, truths) are the scores of statistical baselines; `notes` go on the card;
-    `source` is where other processes find a model that is not in the catalogue.
+    `source` is where other processes find a model that is not in the catalogue; `shifts` are the laws, fixed beforehand, on
+    which the power of the validity test is measured, each drawn as (seed, index, points) gives inputs.
     """
 
     name: str
@@ -186,6 +187,7 @@ class PhysicalModel:
     fine_quantity: Callable[[Arrays, str, np.ndarray], float] | None = None
     baselines: Callable[[Arrays], Mapping[str, Callable[[], np.ndarray]]] | None = None
     fine_inputs: Callable[[int, int, int, str], Arrays] | None = None
+    shifts: Mapping[str, Callable[[int, int, int], Arrays]] = field(default_factory=dict)
 
     def completed(self, inputs: Arrays) -> Arrays:
         """A batch of inputs with the features that the graph takes after them."""

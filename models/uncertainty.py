@@ -308,9 +308,16 @@ class Calibration:
         Raises UnsupportedLevel, NotOffered.
         """
         here = float((np.abs(weights) * scale).sum())
-        if here == 0.0:  # only points that are exact by construction
-            return 0.0
-        return float(self.stored.ratios(weights)[self._rank(level) - 1]) * here
+        return (
+            here * self.linear_ratio(weights, level) if here else 0.0
+        )  # 0: only points that are exact by construction
+
+    def linear_ratio(self, weights: np.ndarray, level: float) -> float:
+        """What Σ |w| s is multiplied by for the half-width of the interval of Σ w u.
+
+        Raises UnsupportedLevel, NotOffered.
+        """
+        return float(self.stored.ratios(weights)[self._rank(level) - 1])
 
 
 def _tail(law: np.ndarray, ratio: np.ndarray) -> np.ndarray:

@@ -3,10 +3,12 @@
     p_j = min(1, 2 min((1 + #{s ≥ s_j}) / (n+1), (1 + #{s ≤ s_j}) / (n+1))),     p = min(1, m·min_j p_j)
 
 Detectors of each input field: T² on principal components (is it extreme in known directions?), SPE (does it leave their
-span?), spectrum (Mahalanobis distance of log shell energies, for fields with a grid); of a scalar: its value; of the
+span?), spectrum (Mahalanobis distance of log shell energies, for fields with a grid), sharpest (does one bend stand out?);
+of a scalar: its value; of the
 whole: task (relative error bound, where the physical model has one). Their reference scores come from n inputs that
-took no part in fitting them. Fields may be taken free of their mean, where the answer does not depend on it. Out of
-domain does not imply wrong, nor the reverse; it voids statistical statements.
+took no part in fitting them. Fields may be taken free of their mean, where the answer does not depend on it. Media of few
+values are checked for these, for the share of the largest, for the density of interfaces and for isolated nodes. Out of
+domain does not imply wrong, nor the reverse; it voids statistical statements, and the reasons name what is off.
 """
 
 from collections.abc import Mapping
@@ -16,11 +18,14 @@ from typing import Any
 
 import numpy as np
 from jaxtyping import Float
+from scipy.fft import dctn
+from scipy.linalg import eigh
 
 from models.errors import BrokenBundle
 
 THRESHOLD = 0.01
 SHELLS = 12
+LEAST_NODES = 8  # along an axis, for shells and second differences
 Fields = Float[np.ndarray, "batch *grid"]
 
 
@@ -39,38 +44,67 @@ class Validity:
 
 def has_spectrum(shape: tuple[int, ...]) -> bool:
     """Shell energies make sense on a line of 32 nodes or a grid of 8² and more."""
-    return (len(shape) == 1 and shape[0] >= 32) or (len(shape) == 2 and min(shape) >= 8)
+    return (len(shape) == 1 and shape[0] >= 32) or (len(shape) == 2 and min(shape) >= LEAST_NODES)
 
 
-def shell_energies(fields: Fields) -> Float[np.ndarray, "batch shell"]:
-    """f_b = log(mean |FFT x|² over radial shell b + 1e−12): 12 shells up to the Nyquist frequency, fewer on small grids."""
+def shell_energies(fields: Fields, cosine: bool = False) -> Float[np.ndarray, "batch shell"]:
+    """f_b = log(mean |FFT x|² over radial shell b + 1e−12): 12 shells up to the Nyquist frequency, fewer on small grids.
+
+    `cosine` series where the field is not periodic: the jump from edge to edge would fill all shells.
+    """
     grid = tuple(range(1, fields.ndim))
-    shell, counts = _shells(fields.shape[1:])
+    shell, counts = _shells(fields.shape[1:], cosine)
     centred = fields - fields.mean(axis=grid, keepdims=True)
-    power = np.abs(np.fft.rfftn(centred, axes=grid, norm="ortho")) ** 2
+    if cosine:
+        power = np.square(dctn(centred, axes=grid, norm="ortho"))
+    else:
+        power = np.abs(np.fft.rfftn(centred, axes=grid, norm="ortho")) ** 2
     sums = [np.bincount(shell, weights=sample.reshape(-1)) for sample in power]
     return np.asarray(np.log(np.stack(sums) / counts + 1e-12))
 
 
 @lru_cache(64)
-def _shells(shape: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
-    """Number of the shell of every frequency of a real transform, flat, and how many each shell has."""
+def _shells(shape: tuple[int, ...], cosine: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Number of the shell of every frequency of a transform, flat, and how many each shell has."""
     shells = min(SHELLS, min(shape) // 2)
-    frequencies = [np.fft.fftfreq(n) for n in shape[:-1]] + [np.fft.rfftfreq(shape[-1])]
+    frequencies: list[np.ndarray]
+    if cosine:
+        frequencies = [np.arange(n) / (2 * n) for n in shape]
+    else:
+        frequencies = [np.fft.fftfreq(n) for n in shape[:-1]] + [np.fft.rfftfreq(shape[-1])]
     radius = np.sqrt(sum(np.square(f) for f in np.meshgrid(*frequencies, indexing="ij")))
     shell = np.minimum((radius * 2 * shells).astype(int), shells - 1).reshape(-1)
     return shell, np.bincount(shell)
 
 
-def fit_detectors(inputs: Fields, components: int, mean_free: bool = False) -> dict[str, np.ndarray]:
+def sharpest(fields: Fields) -> np.ndarray:
+    """log of max |δ²x| over its root mean square, δ² the second difference along each axis of 8 nodes or more.
+
+    Free of amplitude: a spike, a step or a dead sensor stands out of any field.
+    """
+    axes = [axis for axis in range(1, fields.ndim) if fields.shape[axis] >= LEAST_NODES]
+    found = []
+    for axis in axes:
+        bends = np.abs(np.diff(fields.astype(np.float64), 2, axis=axis)).reshape(len(fields), -1)
+        found.append(bends.max(axis=1) / np.maximum(np.sqrt(np.square(bends).mean(axis=1)), 1e-12))
+    return np.asarray(np.log(np.maximum(np.max(found, axis=0), 1e-12)))
+
+
+def is_cosine(parameters: Mapping[str, np.ndarray]) -> bool:
+    """Whether the spectrum was fitted in cosines."""
+    return bool(parameters.get("spectrum_cosine", False))
+
+
+def fit_detectors(
+    inputs: Fields, components: int, mean_free: bool = False, periodic: bool = True
+) -> dict[str, np.ndarray]:
     """Parameters of the detectors of one field from the training inputs."""
     flat = _flatten(inputs, mean_free).astype(np.float64)
     if flat.shape[1] == 1:
         return {}
     mean, deviation = flat.mean(axis=0), max(float(flat.std()), 1e-12)
-    _, singular, basis = np.linalg.svd((flat - mean) / deviation, full_matrices=False)
-    sigma = singular / np.sqrt(max(1, len(flat) - 1))
-    kept = min(components, int((sigma > 1e-6 * sigma[0]).sum()))
+    sigma, basis = principal_components((flat - mean) / deviation, components)
+    kept = int((sigma > 1e-6 * sigma[0]).sum())
     found = {
         "mean": mean.astype(np.float32),
         "deviation": np.float64(deviation),
@@ -78,11 +112,26 @@ def fit_detectors(inputs: Fields, components: int, mean_free: bool = False) -> d
         "sigma": sigma[:kept],
     }
     # of a field that never changes (terrain of one place) the energies differ by rounding alone, which ranks cannot tell
-    if has_spectrum(inputs.shape[1:]) and np.any(inputs != inputs[:1]):
-        energies = shell_energies(inputs)
+    varies = bool(np.any(inputs != inputs[:1]))
+    if varies and max(inputs.shape[1:]) >= LEAST_NODES and phase_values(inputs) is None:
+        found["sharpest"] = np.float64(np.median(sharpest(inputs)))
+    if has_spectrum(inputs.shape[1:]) and varies:
+        energies = shell_energies(inputs, not periodic)
+        found["spectrum_cosine"] = np.asarray(not periodic)
         precision = np.linalg.inv(np.cov(energies.T) + 1e-6 * np.eye(energies.shape[1]))
         found |= {"spectrum_mean": energies.mean(axis=0), "spectrum_precision": precision}
     return found
+
+
+def principal_components(rows: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Standard deviations of the leading components, and these, one per row: from the smaller of the two Gram matrices."""
+    wide = rows.shape[0] <= rows.shape[1]
+    gram = rows @ rows.T if wide else rows.T @ rows
+    size = len(gram)
+    squares, vectors = eigh(gram, subset_by_index=[max(0, size - most), size - 1])
+    squares, vectors = np.maximum(squares[::-1], 0.0), vectors[:, ::-1]
+    basis = vectors.T @ rows / np.sqrt(np.maximum(squares, 1e-300))[:, None] if wide else vectors.T
+    return np.sqrt(squares / max(1, len(rows) - 1)), basis
 
 
 def _flatten(inputs: np.ndarray, mean_free: bool) -> np.ndarray:
@@ -103,9 +152,29 @@ def detector_scores(
     if len(parameters["sigma"]) < flat.shape[1]:
         found["SPE"] = np.square(flat).sum(axis=1) - np.square(scores).sum(axis=1)
     if "spectrum_mean" in parameters:
-        gap = shell_energies(inputs) - parameters["spectrum_mean"]
+        gap = shell_energies(inputs, is_cosine(parameters)) - parameters["spectrum_mean"]
         found["spectrum"] = np.einsum("bi,ij,bj->b", gap, parameters["spectrum_precision"], gap)
+    if "sharpest" in parameters:
+        found["sharpest"] = sharpest(inputs)
     return found
+
+
+def interfaces(inputs: Fields) -> np.ndarray:
+    """Share of neighbouring nodes of different value, of every input: the inverse of a correlation length."""
+    axes = range(1, inputs.ndim)
+    changes = [np.diff(inputs, axis=axis) != 0 for axis in axes]
+    count = sum(change[0].size for change in changes)
+    return np.asarray(sum(change.reshape(len(inputs), -1).sum(axis=1) for change in changes) / count)
+
+
+def specks(inputs: Fields) -> np.ndarray:
+    """Number of nodes that differ from all their neighbours, of every input."""
+    alone = np.ones(inputs.shape, dtype=bool)
+    for axis in range(1, inputs.ndim):
+        change = np.diff(inputs, axis=axis) != 0
+        edge = np.ones_like(np.take(inputs, [0], axis=axis), dtype=bool)
+        alone &= np.concatenate([change, edge], axis=axis) & np.concatenate([edge, change], axis=axis)
+    return np.asarray(alone.reshape(len(inputs), -1).sum(axis=1))
 
 
 def phase_values(inputs: Fields) -> list[float] | None:
@@ -145,7 +214,58 @@ class FieldDomain:
         share = float(np.mean(np.abs(values - known[-1]) <= 1e-4 * np.abs(known[-1])))
         if not low <= share <= high:
             reasons.append(f"{self.name}, share of {known[-1]:g}: {share:.2f}, trained on [{low:.2f}, {high:.2f}]")
+        return (*reasons, *self._texture_reasons(values))
+
+    def _texture_reasons(self, values: np.ndarray) -> tuple[str, ...]:
+        """Media of few values: whether regions are of the size they had in training."""
+        reasons = []
+        low, high = self.checks.get("interfaces", (0.0, 1.0))
+        found = float(interfaces(values[None])[0])
+        if not low <= found <= high:
+            size = "smaller" if found > high else "larger"
+            reasons.append(
+                f"{self.name}, interfaces: {found:.3f} of neighbours differ, trained on [{low:.3f}, {high:.3f}]; "
+                f"regions are {size} than in training"
+            )
+        most, isolated = self.checks.get("specks", values.size), int(specks(values[None])[0])
+        if isolated > most:
+            reasons.append(f"{self.name}, specks: {isolated} isolated nodes, at most {most} in training")
         return tuple(reasons)
+
+    def describe(self, detector: str, values: np.ndarray, too_high: bool) -> str:
+        """What is off, in words."""
+        level = "high" if too_high else "low"
+        if detector == "value":
+            return f"{float(values):.4g} is too {level}"
+        if detector == "SPE":
+            return (
+                "detail that inputs of training do not have (noise, a spike, a step)" if too_high
+                else "less fine detail than inputs of training have"
+            )  # fmt: skip
+        if detector == "sharpest":
+            return "one bend far sharper than the rest (a spike)" if too_high else "no bend sharper than the rest"
+        if detector == "spectrum":
+            return self._worst_shell(values) if too_high else "a spectrum closer to the average than inputs of training"
+        return self._worst_component(values) if too_high else "the usual patterns are all too weak"
+
+    def _worst_shell(self, values: np.ndarray) -> str:
+        """The shell whose energy is farthest off, by the wavelengths it holds."""
+        covariance = np.linalg.inv(self.parameters["spectrum_precision"])
+        gaps = shell_energies(values[None], is_cosine(self.parameters))[0] - self.parameters["spectrum_mean"]
+        off = gaps / np.sqrt(np.diag(covariance))
+        shell, count = int(np.abs(off).argmax()), len(off)
+        longest = f"up to {2 * count / shell:.1f}" if shell else "or more"
+        return (
+            f"energy at wavelengths of {2 * count / (shell + 1):.1f} {longest} grid steps, {abs(off[shell]):.1f} standard "
+            f"deviations too {'high' if off[shell] > 0 else 'low'}"
+        )
+
+    def _worst_component(self, values: np.ndarray) -> str:
+        flat = _flatten(values[None], bool(self.checks.get("mean_free")))
+        standard = (flat - self.parameters["mean"]) / self.parameters["deviation"]
+        off = (standard @ self.parameters["components"].T)[0] / self.parameters["sigma"]
+        worst = int(np.abs(off).argmax())
+        return f"pattern {worst + 1} of training is {abs(off[worst]):.1f} standard deviations strong, or many are too strong"
 
 
 class Domain:
@@ -191,20 +311,22 @@ class Domain:
 
     def assess(self, inputs: Mapping[str, np.ndarray], task: float | None) -> Validity:
         """The verdict on one input, without its batch axis."""
-        p_values: dict[str, float] = {}
-        hard: list[str] = []
+        p_values, reasons = [], []
+        hard = [reason for field in self._fields for reason in field.hard_reasons(np.asarray(inputs[field.name]))]
         for field in self._fields:
             values = np.asarray(inputs[field.name])
-            hard += field.hard_reasons(values)
             for name, score in field.scores(values).items():
-                p_values[f"{field.name}, {name}"] = _two_sided(field.reference[name], score)
+                p, too_high = _two_sided(field.reference[name], score)
+                p_values.append(p)
+                if p * self._count < THRESHOLD:
+                    reasons.append(f"{field.name}, {name}: {field.describe(name, values, too_high)} (p = {p:.4f})")
         if task is not None and self._task is not None:
-            p_values["task"] = _two_sided(self._task, task)
-        p_value = min(1.0, self._count * min(p_values.values()))
-        reasons = list(hard)
-        if p_value < THRESHOLD:
-            limit = THRESHOLD / self._count
-            reasons += [f"{name}: p = {p:.4f}" for name, p in p_values.items() if p < limit]
+            p, too_high = _two_sided(self._task, task)
+            p_values.append(p)
+            if p * self._count < THRESHOLD:
+                reasons.append(f"task: the error bound is too {'high' if too_high else 'low'} (p = {p:.4f})")
+        p_value = min(1.0, self._count * min(p_values))
+        reasons = hard + reasons
         return Validity(not reasons, 0.0 if hard else p_value, tuple(reasons))
 
 
@@ -217,10 +339,11 @@ def _double(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: values.astype(np.float64) for name, values in arrays.items()}
 
 
-def _two_sided(reference: np.ndarray, score: float) -> float:
+def _two_sided(reference: np.ndarray, score: float) -> tuple[float, bool]:
+    """The p-value, and whether the score lies in the upper tail."""
     below = int(np.searchsorted(reference, score, side="right"))
     above = len(reference) - int(np.searchsorted(reference, score, side="left"))
-    return min(1.0, 2.0 * (1 + min(below, above)) / (len(reference) + 1))
+    return min(1.0, 2.0 * (1 + min(below, above)) / (len(reference) + 1)), above < below
 
 
 def hard_checks(inputs: Fields, mean_free: bool = False) -> dict[str, Any]:
@@ -230,4 +353,8 @@ def hard_checks(inputs: Fields, mean_free: bool = False) -> dict[str, Any]:
         shown = _flatten(inputs, mean_free)
         return {"range": [float(shown.min()), float(shown.max())], "mean_free": mean_free}
     share = (inputs == np.float32(values[-1])).reshape(len(inputs), -1).mean(axis=1)
-    return {"values": values, "share": [float(share.min()), float(share.max())]}
+    density = interfaces(inputs)
+    return {
+        "values": values, "share": [float(share.min()), float(share.max())],
+        "interfaces": [float(density.min()), float(density.max())], "specks": int(specks(inputs).max()),
+    }  # fmt: skip

@@ -1,6 +1,7 @@
 """Bands, validity and golden outputs from the exported graph: what is calibrated is what is served."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -31,7 +32,7 @@ TUNING_LEVEL = 0.9
 SMOOTHINGS = (0.0, 0.5, 1.0, 1.5, 2.0)
 FLOORS = (0.01, 0.03, 0.1, 0.3, 1.0)
 CEILINGS = (0.999, 0.9999, 1.0)  # learned scales of single points can be far beyond any error
-EXPONENTS = np.linspace(-1.0, 2.0, 61)
+EXPONENTS = np.linspace(-1.0, 2.0, 61).round(2)
 SEEN = (0.025, 0.975)  # share of the tune split's mean scales between which the response varies
 TINY = 1e-30
 GOLDEN_CASES = 3
@@ -159,22 +160,30 @@ class Peaks:
 def fit_response(peaks: Peaks, independent: int) -> tuple[Response, np.ndarray]:
     """h with the exponent of a linear quantile regression of log score on log mean scale (Koenker & Bassett 1978).
 
-    The loss carries β²/2n, n the number of independent cases: few cases leave h near 1. Also h itself, as `peaks.means`.
+    Of the exponents whose loss is within one standard error of the least, the smallest (the rule of Breiman et al. 1984):
+    few cases, or effects in doubt, leave h at 1. Also h itself, as `peaks.means`.
     """
     axis = 0 if peaks.by_lead_time else None
     reference = np.atleast_1d(np.exp(np.log(peaks.means).mean(axis=axis)))
     lowest, highest = (np.atleast_1d(np.quantile(peaks.means, share, axis=axis)) for share in SEEN)
     base = np.clip(peaks.means, lowest, highest) / reference
-    losses = np.stack([_pinball(np.log(peaks.scores(base**beta))) + beta**2 / (2 * independent) for beta in EXPONENTS])
-    exponent = EXPONENTS[losses.argmin(axis=0)]
+    losses = np.stack([_pinball(np.log(peaks.scores(base**beta))) for beta in EXPONENTS])
+    exponent = np.array([_smallest(losses[:, :, lead], independent) for lead in range(losses.shape[2])])
     response = Response(*(tuple(values.tolist()) for values in (exponent, reference, lowest, highest)))
     return response, base**exponent
 
 
 def _pinball(values: np.ndarray) -> np.ndarray:
-    """Mean pinball loss about the quantile of TUNING_LEVEL, per column."""
+    """Pinball loss of each case about the quantile of TUNING_LEVEL, per column."""
     gap = values - np.quantile(values, TUNING_LEVEL, axis=0)
-    return np.asarray(np.maximum(TUNING_LEVEL * gap, (TUNING_LEVEL - 1) * gap).mean(axis=0))
+    return np.asarray(np.maximum(TUNING_LEVEL * gap, (TUNING_LEVEL - 1) * gap))
+
+
+def _smallest(losses: np.ndarray, independent: int) -> float:
+    """The exponent nearest to 0 whose mean loss is within one standard error of the least; losses (exponent, case)."""
+    excess = losses - losses[losses.mean(axis=1).argmin()]
+    near = excess.mean(axis=1) <= excess.std(axis=1) / np.sqrt(independent)
+    return float(EXPONENTS[near][np.abs(EXPONENTS[near]).argmin()])
 
 
 def tune_scale(model: PhysicalModel, item: Field, errors: Errors, blocks: int | None = None) -> Scale:
@@ -261,18 +270,27 @@ def task_scores(model: PhysicalModel, inputs: Arrays, means: Arrays, scheduler: 
     return scores
 
 
+def training_inputs(model: PhysicalModel, recipe: Recipe) -> Arrays:
+    """The first training inputs, drawn again."""
+    split = recipe.splits["train"]
+    family = split.family or model.training_family
+    numbers = tqdm(range(min(FITTED, split.count)), desc="training inputs", unit="input", leave=False)
+    drawn = [model.draw(split.seed, index, recipe.points, family) for index in numbers]
+    return {name: np.stack([one[name] for one in drawn]).astype(np.float32) for name in drawn[0]}
+
+
 def _validity(
     model: PhysicalModel, recipe: Recipe, folder: Path, exported: Exported, scheduler: str | None
 ) -> tuple[Arrays, dict[str, Any]]:
-    samples = dataset.Samples(folder / "data", "train")
-    train, _ = samples.read(0, min(FITTED, samples.count))
+    train = training_inputs(model, recipe)
     fresh, _ = dataset.load(folder / "data", "unlabelled")
     arrays, checks = {}, {}
     for item in model.inputs(recipe.points):
         if item.role in ("lead_time", "reference_time"):
             continue
         free = item.name in model.mean_free
-        parameters = fit_detectors(train[item.name], recipe.principal_components, free)
+        periodic = all(axis.periodic for axis in item.axes)
+        parameters = fit_detectors(train[item.name], recipe.principal_components, free, periodic)
         scores = detector_scores(parameters, fresh[item.name], free)
         arrays |= {f"{item.name}.validity.{key}": values for key, values in parameters.items()}
         arrays |= {f"{item.name}.reference.{key}": np.sort(values) for key, values in scores.items()}
@@ -285,12 +303,37 @@ def _validity(
 
 def calibrate(model: PhysicalModel, recipe: Recipe, folder: Path, scheduler: str | None = None) -> None:
     """Write calibration.npz, golden.npz and calibration.json of a run."""
+    write_calibration(model, recipe, folder, scheduler)
+    _write_golden(model, folder, Exported(model, recipe, folder))
+
+
+def write_calibration(model: PhysicalModel, recipe: Recipe, folder: Path, scheduler: str | None = None) -> None:
+    """Write calibration.npz and calibration.json of a run."""
     exported = Exported(model, recipe, folder)
     arrays, facts = _bands(model, recipe, folder, exported)
     domain, checks = _validity(model, recipe, folder, exported, scheduler)
     np.savez_compressed(folder / CALIBRATION_FILE, allow_pickle=False, **arrays, **domain)
-    _write_golden(model, folder, exported)
-    (folder / "calibration.json").write_text(json.dumps({"calibration": facts, "domain_checks": checks}, indent=1))
+    _write_facts(folder, facts, checks)
+
+
+def refit_deviation(model: PhysicalModel, recipe: Recipe, folder: Path, document: Mapping[str, Any]) -> None:
+    """Write calibration.json with the bands and detectors of `document`, a new inflation and new hard checks."""
+    inputs, truths = dataset.load(folder / "data", "tune")
+    exported = Exported(model, recipe, folder)
+    means, spreads = exported.means_and_spreads(inputs, "tune")
+    facts = {name: dict(values) for name, values in document["calibration"].items()}
+    for item in exported.outputs:
+        errors = errors_of(model, item, truths[item.name], means[item.name], spreads[item.name])
+        facts[item.name]["inflation"] = errors.inflation(Scale.of(item, facts[item.name]))
+    fresh, _ = dataset.load(folder / "data", "unlabelled")
+    known = document["domain_checks"]
+    checks = {name: hard_checks(fresh[name], name in model.mean_free) | dict(known[name]) for name in known}
+    _write_facts(folder, facts, checks)
+
+
+def _write_facts(folder: Path, facts: Mapping[str, Any], checks: Mapping[str, Any]) -> None:
+    text = json.dumps({"calibration": facts, "domain_checks": checks}, indent=1)
+    (folder / "calibration.json").write_text(text, encoding="utf-8")
 
 
 def _write_golden(model: PhysicalModel, folder: Path, exported: Exported) -> None:

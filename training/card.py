@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from models.assessment import AUROC, SPREAD, WIDTH, WORST_FIFTH
 from models.statements import EVERYWHERE, Statement
 
 Report = dict[str, Any]
@@ -115,17 +116,34 @@ def _bands(report: Report) -> str:
         lines.append(
             f"**{name}**: {c['calibration_cases']} calibration cases; on {c['cases']} held-out cases the "
             f"{percent(c['level'], 0)} simultaneous band covered {shown} (5–95 % of what {c['independent']} "
-            f"exchangeable cases{_weeks(c)} give: {percent(low, 1)}–{percent(high, 1)}). Mean half-width "
-            f"{number(c['mean_half_width'])}{_ratio(c)}; in the fifth of inputs with the widest bands "
-            f"{percent(c['worst_fifth_coverage'], 1)} covered; pointwise band {percent(c['pointwise_coverage'], 1)}. "
-            f"Spread over error: {', '.join(f'{v:.2f}' for v in c['spread_over_error'])}."
-            + _blocks(c)
+            f"exchangeable cases{_weeks(c)} give: {percent(low, 1)}–{percent(high, 1)}). Covered in the fifth of inputs "
+            f"with the widest bands: {_shares(c['worst_fifth_coverage'])}; with the narrowest: "
+            f"{_shares(c['quiet_fifth_coverage'])}. Mean half-width {number(c['mean_half_width'])}; over that of a band of "
+            f"constant width that covers as much: {_range(c['width_ratio']['mean'])} on average, "
+            f"{_range(c['width_ratio']['median'])} in the median case. Pointwise band: "
+            f"{percent(c['pointwise_coverage'], 1)}. Spread over error: {_numbers(c['spread_over_error']['pooled'])} "
+            f"(90 % intervals {_pairs(c['spread_over_error']['interval'])}), every case weighing the same "
+            f"{_numbers(c['spread_over_error']['per_case'])}." + _blocks(c)
         )  # fmt: skip
     return "\n\n".join(lines)
 
 
-def _ratio(c: dict[str, Any]) -> str:
-    return f" ({percent(c['width_ratio'], 0)} of the band of constant width)" if "width_ratio" in c else ""
+def _shares(values: list[float]) -> str:
+    return ", ".join(percent(value, 1) for value in values)
+
+
+def _numbers(values: list[float]) -> str:
+    return ", ".join(f"{value:.2f}" for value in values)
+
+
+def _pairs(values: list[list[float]]) -> str:
+    return ", ".join(f"{low:.2f}–{high:.2f}" for low, high in values)
+
+
+def _range(values: list[float]) -> str:
+    """Shares as text: all the same to a per cent, or their range."""
+    low, high = percent(min(values), 0), percent(max(values), 0)
+    return low if low == high else f"{low} to {high}"
 
 
 def _weeks(c: dict[str, Any]) -> str:
@@ -137,6 +155,26 @@ def _blocks(c: dict[str, Any]) -> str:
         return ""
     pairs = ", ".join(f"{percent(low, 0)}–{percent(high, 0)}" for low, high in c["block_interval_90"])
     return f" 90 % intervals of the coverage when whole weeks are resampled: {pairs}."
+
+
+def _intervals(report: Report) -> str:
+    rows = [
+        [name, label, f"{q['covered']} of {q['cases']}", "{}–{}".format(*q["beta_binomial_99"])]
+        for name, quantities in report["intervals"].items()
+        for label, q in quantities.items()
+    ]
+    return table(["field", "90 % interval of", "covered", "99 % range"], rows)
+
+
+def _validity(report: Report) -> str:
+    v = report["validity"]
+    low, high = v["binomial_99"]
+    rows = [[label, f"{s['auroc']:.3f}", percent(s["power"], 0)] for label, s in v["shifts"].items()]
+    text = f"Of {v['cases']} held-out inputs {v['rejected']} are called out of domain at {v['threshold']:g} (99 % range {low}–{high})."
+    if rows:
+        text += f" On shifts fixed beforehand, {v['shifted_cases']} inputs of each:\n\n"
+        text += table(["shift", "AUROC", "called out of domain"], rows)
+    return text
 
 
 def _reliability(report: Report) -> str:
@@ -288,6 +326,37 @@ def _training(document: dict[str, Any]) -> str:
     return text + "."
 
 
+def shortfalls(report: Report) -> list[str]:
+    """Every target that a figure misses, by name."""
+    found = []
+    for name, c in report["coverage"].items():
+        spread, ratio = c["spread_over_error"], c["width_ratio"]
+        worst, pooled = min(c["worst_fifth_coverage"]), max(spread["pooled"], key=lambda v: abs(v - 1))
+        if not c["inside"]:
+            found.append(f"{name}: coverage {_shares(c['coverage'])} lies outside what exchangeable cases give")
+        if worst < WORST_FIFTH:
+            found.append(
+                f"{name}: {percent(worst, 1)} covered in the fifth with the widest bands, {percent(WORST_FIFTH, 0)} wanted"
+            )
+        if max(ratio["mean"]) > WIDTH:
+            found.append(
+                f"{name}: band {_range(ratio['mean'])} as wide as one of constant width, at most {percent(WIDTH, 0)} wanted"
+            )
+        if not SPREAD[0] <= pooled <= SPREAD[1]:
+            found.append(f"{name}: spread over error {pooled:.2f}, {SPREAD[0]:g}–{SPREAD[1]:g} wanted")
+    v = report.get("validity")
+    if v and not v["inside"]:
+        found.append(
+            f"the validity test at {v['threshold']:g} calls {percent(v['rejected'] / v['cases'], 1)} of held-out inputs out of "
+            "domain"
+        )
+    shifts = (v or {}).get("shifts", {})
+    unseen = [f"{label} {s['auroc']:.2f}" for label, s in shifts.items() if s["auroc"] < AUROC]
+    if unseen:
+        found.append(f"shifts the validity test does not see (AUROC below {AUROC:g}): {', '.join(unseen)}")
+    return found
+
+
 def sections(document: dict[str, Any]) -> list[tuple[str, str]]:
     """Headings and texts of the card, those without figures left out."""
     report = document["report"]
@@ -308,6 +377,13 @@ def sections(document: dict[str, Any]) -> list[tuple[str, str]]:
         found.append(("Held-out families, good or bad", f"{_held_out(report)}\n\n![Validity](validity.png)"))
     found.append(("What its statements say", _readings(document)))
     found.append(("Bands", f"{_bands(report)}\n\n![Calibration](calibration.png)"))
+    if report.get("intervals"):
+        found.append(("Intervals of linear quantities", _intervals(report)))
+    if report.get("validity"):
+        found.append(("Test of validity", _validity(report)))
+    short = shortfalls(report)
+    if short:
+        found.append(("Where it falls short", "\n".join(f"- {line}" for line in short)))
     if _reliability(report):
         found.append(("Exceedance probabilities", f"Predicted → observed.\n\n{_reliability(report)}"))
     if "efficiency" in report:

@@ -100,6 +100,18 @@ def _explanations(options: argparse.Namespace) -> None:
         print(json.dumps(explanations.of_bundle(options.bundle, options.seed), indent=1, ensure_ascii=False))
 
 
+def _recalibrate(options: argparse.Namespace) -> None:
+    from training import recalibrate
+
+    folder = max(options.zoo.glob(f"{options.name}/*"), key=lambda found: int(found.name), default=None)
+    if folder is None:
+        raise SystemExit(f"Expected a bundle in {options.zoo}, got '{options.name}'.")
+    into = options.into or options.zoo
+    print(
+        f"bundle written: {recalibrate.recalibrate(folder, options.runs, into, options.scheduler, options.keep_bands)}"
+    )
+
+
 def _weatherbench(options: argparse.Namespace) -> None:
     from training import sources
 
@@ -157,6 +169,14 @@ def parser() -> argparse.ArgumentParser:
         "--write", action="store_true", help="put the figures into its manifest; readme redraws cards"
     )
     explained.set_defaults(run=_explanations)
+    again = commands.add_parser("recalibrate", help="bands and validity of a shipped bundle anew, without training")
+    again.add_argument("name", help="of the bundle")
+    again.add_argument("--zoo", type=Path, default=SHIPPED)
+    again.add_argument("--into", type=Path, default=None, help="zoo to write the bundle to (default: where it was)")
+    again.add_argument("--runs", type=Path, default=Path("runs"), help="where samples are kept")
+    again.add_argument("--scheduler", default=None, help="address of a Dask scheduler (default: local)")
+    again.add_argument("--keep-bands", action="store_true", help="only the standard deviation and the hard checks")
+    again.set_defaults(run=_recalibrate)
     readme = commands.add_parser(
         "readme", help="regenerate cards and the README's tables from the reports in the shipped bundles"
     )

@@ -32,7 +32,7 @@ from training.export import foreign_operators, share_weights
 from training.publish import code_revision, npz
 
 NEEDED = ("name", "version", "title", "domain", "time", "inputs", "outputs", "truth")
-DETECTORS = 3
+DETECTORS = 4
 COMPONENTS = 40
 
 
@@ -85,7 +85,7 @@ def package(graph_file: Path, description: Path, pairs: Path, zoo: Path) -> Path
     member_axis = bool(document.pop("member_axis", False))
     members = _run(graph, inputs, targets, member_axis)
     calibration, facts = _calibrate(outputs, members, targets)
-    domain, checks = _domain(inputs)
+    domain, checks = _domain(inputs, sources)
     golden = {f"input.{name}": values[:3] for name, values in inputs.items()}
     golden |= {f"{name}_members": values[:3] for name, values in members.items()}
     files |= {CALIBRATION_FILE: npz(calibration | domain), GOLDEN_FILE: npz(golden)}
@@ -137,13 +137,15 @@ def _calibrate(outputs: Arrays, members: Arrays, targets: tuple[Field, ...]) -> 
     return arrays, facts
 
 
-def _domain(inputs: Arrays) -> tuple[Arrays, dict[str, Any]]:
+def _domain(inputs: Arrays, sources: tuple[Field, ...]) -> tuple[Arrays, dict[str, Any]]:
     """Detectors from the first half, their reference scores from the second."""
     arrays: Arrays = {}
     checks = {}
-    for name, values in inputs.items():
+    for item in sources:
+        name, values = item.name, inputs[item.name]
         first = len(values) // 2
-        parameters = fit_detectors(values[:first], min(COMPONENTS, first // 4))
+        periodic = all(axis.periodic for axis in item.axes)
+        parameters = fit_detectors(values[:first], min(COMPONENTS, first // 4), periodic=periodic)
         scores = detector_scores(parameters, values[first:])
         arrays |= {f"{name}.validity.{key}": array for key, array in parameters.items()}
         arrays |= {f"{name}.reference.{key}": np.sort(array) for key, array in scores.items()}

@@ -3,6 +3,7 @@
 import io
 import json
 import subprocess
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -78,8 +79,14 @@ def _command(model: PhysicalModel, preset: str) -> str:
     return f"python -m training build {model.name}" + ("" if preset == "full" else f" --preset {preset}")
 
 
-def publish(model: PhysicalModel, recipe: Recipe, folder: Path, zoo: Path, version: str, with_report: bool) -> Path:
-    """Write <zoo>/<name>/<version>; the card and its plots are drawn from the report when there is one."""
+def publish(
+    model: PhysicalModel, recipe: Recipe, folder: Path, zoo: Path, version: str, with_report: bool,
+    provenance: Mapping[str, Any] | None = None,
+) -> Path:  # fmt: skip
+    """Write <zoo>/<name>/<version>; the card and its plots are drawn from the report when there is one.
+
+    `provenance` is what the manifest says of its origin otherwise than this run would.
+    """
     files = {name: (folder / "graphs" / name).read_bytes() for name in (*GRAPH_FILES.values(), WEIGHTS_FILE)}
     files |= {name: (folder / name).read_bytes() for name in (CALIBRATION_FILE, GOLDEN_FILE)}
     facts = json.loads((folder / "calibration.json").read_text(encoding="utf-8"))
@@ -90,6 +97,7 @@ def publish(model: PhysicalModel, recipe: Recipe, folder: Path, zoo: Path, versi
         report.pop("examples")
     document = manifest_document(model, recipe, version, facts, report)
     document["provenance"]["command"] = _command(model, folder.name)
+    document["provenance"] |= provenance or {}
     if report is not None:
         files[CARD_FILE] = card.text(document).encode()
     write(target, document, files)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from models.assessment import AUROC, SPREAD, WIDTH, WORST_FIFTH
 from models.repository import bundle_folders
 from training.card import first_output, percent, table
 
@@ -47,9 +48,7 @@ def _accuracy(document: dict[str, Any]) -> str:
 
 
 def _coverage(report: dict[str, Any]) -> str:
-    shares = [share for c in report["coverage"].values() for share in c["coverage"]]
-    low, high = min(shares), max(shares)
-    return percent(low, 1) if high - low < 5e-4 else f"{percent(low, 1)}–{percent(high, 1)}"
+    return _span([share for c in report["coverage"].values() for share in c["coverage"]], 1)
 
 
 def _strongest(document: dict[str, Any]) -> str:
@@ -68,12 +67,65 @@ def statements_table(documents: list[dict[str, Any]]) -> str:
         for offered in document["statements"]:
             norm, kind = offered["norm"], offered["kind"]
             figure = "–"
+            intervals = [q for found in document["report"].get("intervals", {}).values() for q in found.values()]
             if norm == "band":
                 figure = f"covers {_coverage(document['report'])}"
+            elif norm == "interval" and intervals:
+                figure = f"covers {_span([q['covered'] / q['cases'] for q in intervals], 1)}"
             elif kind == "guaranteed" and audited:
                 figure, audited = _index(audited), None  # the first bound is the one that is audited
             rows.append([document["name"], norm.replace("_", " "), kind, _truth(kind), figure])
     return table(["model", "norm", "kind", "against", "measured"], rows)
+
+
+def calibration_table(documents: list[dict[str, Any]]) -> str:
+    """One line per calibrated output: what its band keeps; figures short of what is aimed at are in bold."""
+    rows = []
+    for document in documents:
+        report = document["report"]
+        for name, c in report["coverage"].items():
+            low, high = c["beta_interval_90"]
+            width, spread = c["width_ratio"], c["spread_over_error"]["pooled"]
+            worst = min(c["worst_fifth_coverage"])
+            rows.append([
+                document["name"], name, _emphasised(_span(c["coverage"], 1), c["inside"]),
+                f"{percent(low, 1)}–{percent(high, 1)}", _emphasised(percent(worst, 1), worst >= WORST_FIFTH),
+                _emphasised(_span(width["mean"]), max(width["mean"]) <= WIDTH), _span(width["median"]),
+                _emphasised(f"{min(spread):.2f}–{max(spread):.2f}" if len(spread) > 1 else f"{spread[0]:.2f}",
+                            SPREAD[0] <= min(spread) and max(spread) <= SPREAD[1]),
+            ])  # fmt: skip
+    header = [
+        "model", "output", "covers", "Beta interval", "widest fifth, least", "width over constant, mean", "median",
+        "spread over error",
+    ]  # fmt: skip
+    return table(header, rows)
+
+
+def validity_table(documents: list[dict[str, Any]]) -> str:
+    """One line per model: size of the validity test, and which shifts it sees."""
+    rows = []
+    for document in documents:
+        v = document["report"].get("validity")
+        if v is None:
+            continue
+        low, high = v["binomial_99"]
+        seen = sum(s["auroc"] >= AUROC for s in v["shifts"].values())
+        unseen = [f"{label} {s['auroc']:.2f}" for label, s in v["shifts"].items() if s["auroc"] < AUROC]
+        rows.append([
+            document["name"], _emphasised(f"{v['rejected']} of {v['cases']}", v["inside"]), f"{low}–{high}",
+            f"{seen} of {len(v['shifts'])}", "; ".join(unseen) or "–",
+        ])  # fmt: skip
+    header = ["model", "called out of domain in domain", "99 % range", f"shifts seen (AUROC ≥ {AUROC:g})", "not seen"]
+    return table(header, rows)
+
+
+def _emphasised(text: str, holds: bool) -> str:
+    return text if holds else f"**{text}**"
+
+
+def _span(values: list[float], digits: int = 0) -> str:
+    low, high = percent(min(values), digits), percent(max(values), digits)
+    return low if low == high else f"{low}–{high}"
 
 
 def _index(efficiency: dict[str, Any]) -> str:
@@ -95,6 +147,7 @@ def render(text: str, zoo: Path) -> str:
     """
     documents = manifests(zoo)
     parts = {"models": models_table(documents), "statements": statements_table(documents)}
+    parts |= {"calibration": calibration_table(documents), "validity": validity_table(documents)}
     for name, content in parts.items():
         pattern = rf"(<!-- generated: {name} -->\n).*?(\n<!-- end -->)"
         text, count = re.subn(pattern, lambda m, c=content: m[1] + c + m[2], text, flags=re.DOTALL)

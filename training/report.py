@@ -7,7 +7,8 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,18 +16,21 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from models import assessment, coverage, efficiency
+from models.coverage import TOGETHER, predictions
 from models.forecast import Forecast, choose_lead_times
 from models.numerics.metrics import relative_l2
 from models.physical_model import Arrays, PhysicalModel, Recipe
 from models.repository import load_surrogate
 from models.runtime import RuntimeOptions
 from models.surrogate import Prediction, Question, Surrogate
-from training import dataset, explanations, verification
+from training import cluster, dataset, explanations, verification
 from training.explanations import fresh
 from training.export import load_network
 from training.fit import CHECKPOINT
-from training.verification import FRESH_SEED, TOGETHER, predictions
+from training.verification import FRESH_SEED
 
+SHIFTED = 100  # cases of each shift on which the validity test is measured
 STEP = 1e-7  # of central differences, relative; small, because depths have kinks
 REPEATS = 30
 CLASSICAL = 100  # test samples on which classical methods are scored
@@ -222,10 +226,10 @@ def _skill(model: PhysicalModel, found: np.ndarray, truth: np.ndarray) -> dict[s
     return skill
 
 
-def examples(surrogate: Surrogate, data: Path) -> list[dict[str, Any]]:
+def examples(
+    surrogate: Surrogate, inputs: Arrays, truths: Arrays, found: Mapping[str, Prediction]
+) -> list[dict[str, Any]]:
     """Best, median and worst held-out case of the first output, as inputs, answer, truth and band for the card."""
-    inputs, truths = dataset.load(data, "held_out")
-    found = predictions(surrogate, inputs)
     name = surrogate.manifest.outputs[0].name
     errors = relative_l2(found[name].mean, truths[name])
     order = np.argsort(errors)
@@ -269,6 +273,12 @@ def training(folder: Path) -> dict[str, Any]:
     return {"seconds": curve[-1]["seconds"], "sampling_seconds": sampling, "epochs": curve[-1]["epoch"], "curve": curve}
 
 
+def progress(items: Iterable[Any], note: str) -> Iterable[Any]:
+    """A bar on the terminal."""
+    bar: Iterable[Any] = tqdm(items, desc=note, leave=False)
+    return bar
+
+
 def report(
     model: PhysicalModel,
     recipe: Recipe,
@@ -284,20 +294,29 @@ def report(
     """
     surrogate = load_surrogate(bundle, RuntimeOptions())
     data = folder / "data"
+    cases = cache(lambda: dataset.load(data, "held_out"))
+    answers = cache(lambda: predictions(surrogate, cases()[0], progress))
     sections: dict[str, Callable[[], Any]] = {
         "machine": machine,
         "training": lambda: training(folder),
-        "examples": lambda: examples(surrogate, data),
+        "examples": lambda: examples(surrogate, *cases(), answers()),
         "accuracy": lambda: verification.accuracy(model, surrogate, data) | {"published": dict(model.published)},
         "ablations": lambda: ablations(model, folder),
-        "coverage": lambda: verification.coverage(model, surrogate, data),
+        "coverage": lambda: coverage.measure(surrogate, *cases(), answers()),
+        "intervals": lambda: assessment.intervals(surrogate, cases()[1], answers()),
+        "validity": lambda: assessment.validity(
+            surrogate, model, cases()[0], FRESH_SEED + 6, progress, max(4, int(SHIFTED * share))
+        ),
         "held_out": lambda: verification.held_out(model, surrogate, recipe, share),
         "explanations": lambda: explanations.measure(surrogate, FRESH_SEED + 2, share),
         "derivatives": lambda: derivatives(model, surrogate, recipe, folder),
         "milliseconds": lambda: costs(model, surrogate, recipe, bundle, data),
     }
     if model.audit is not None:
-        sections["efficiency"] = lambda: verification.efficiency(model, surrogate, recipe, share, scheduler)
+        audits = {family: max(4, int(count * share)) for family, count in model.audits.items()}
+        sections["efficiency"] = lambda: efficiency.measure(
+            surrogate, model, FRESH_SEED, audits, partial(cluster.run, scheduler=scheduler), progress
+        )
     if model.comparison is not None:
         sections["comparison"] = lambda: verification.comparison(model, surrogate, data)
     path = folder / "report.json"

@@ -11,7 +11,7 @@ from training.weatherbench_variables import KNOWN, plausible_range
 
 SCANNED = 100  # times over which missing values and units are looked at
 MOST_MISSING = 0.01
-DETECTORS = 3  # of each input field, see models/validity.py
+DETECTORS = 4  # of each input field, see models/validity.py
 SMALLEST_P = 0.01
 FEWEST_CASES = 20  # of a period, below which no 90 % band can be had
 COARSENED = 4  # the network halves the grid twice

@@ -14,6 +14,8 @@ from models import catalog
 from models.__main__ import main
 from models.acceptance import GOLDEN_TOLERANCE, check_golden
 from models.bundle import ALLOWED_OPERATORS, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, read, write
+from models.coverage import count_range, covered, predictions
+from models.efficiency import answered
 from models.errors import BrokenBundle
 from models.repository import SHIPPED, Repository, load_surrogate
 from models.runtime import DeviceUnavailable, Graph, RuntimeOptions
@@ -136,35 +138,27 @@ def norm(arrays: dict[str, np.ndarray]) -> float:
 
 
 def test_guaranteed_bounds_hold_on_fresh_network_outputs(surrogate):
-    from training.verification import _to_audit
-
     physics = surrogate.physics
     if physics is None or physics.audit is None:
         pytest.skip("no guaranteed bound")
     for family in physics.families:
         for index in range(2):
             inputs = physics.draw(FRESH_SEED, index, points_of(surrogate), family)
-            found = physics.audit(*_to_audit(physics, surrogate, inputs))
+            found = physics.audit(*answered(physics, surrogate, inputs))
             assert found.upper >= found.error_floor, family
 
 
 def test_simultaneous_band_covers_fresh_cases_inside_its_beta_interval(surrogate):
     """Truth from the reference solver or from later data; two-sided 1e-3 over both the calibration and the test draw."""
-    from scipy.stats import betabinom
-
-    from training.verification import _covered, predictions
-
-    physics, level = surrogate.physics, 0.9
+    physics = surrogate.physics
     if physics is None:
         pytest.skip("nothing to compare with")
     pairs = [physics.pair(FRESH_SEED + 1, i, points_of(surrogate), physics.held_out[0]) for i in range(CASES)]
     inputs, truths = ({k: np.stack([p[i][k] for p in pairs]) for k in pairs[0][i]} for i in (0, 1))
     for name, prediction in predictions(surrogate, inputs).items():
-        covered = _covered(surrogate, name, prediction, truths[name]).sum(axis=0)
-        count = surrogate.calibrations[name].independent
-        k = int(np.ceil((count + 1) * level - 1e-9))
-        law = betabinom(CASES, k, count + 1 - k)
-        assert np.all((law.ppf(0.0005) <= covered) & (covered <= law.ppf(0.9995))), name
+        hits = covered(surrogate, name, prediction, truths[name]).sum(axis=0)
+        low, high = count_range(CASES, surrogate.calibrations[name].independent, 0.999)
+        assert np.all((low <= hits) & (hits <= high)), name
 
 
 def test_a_shrunken_band_falls_outside_its_interval(surrogate):

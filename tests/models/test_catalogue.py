@@ -56,6 +56,18 @@ def test_every_family_stays_in_the_declared_ranges(model, points):
                 assert field.minimum <= values.min() and values.max() <= field.maximum, field.name
 
 
+def test_shifts_give_inputs_of_the_declared_shapes_that_training_would_not(model, points):
+    for label, draw in model.shifts.items():
+        first, again = draw(7, 1, points), draw(7, 1, points)
+        usual = model.draw(7, 1, points, model.training_family)
+        fields = {field.name: field for field in model.inputs(points) if field.role != "lead_time"}
+        assert set(first) == set(fields), label
+        for name, field in fields.items():
+            assert np.shape(first[name]) == field.shape, (label, name)
+            np.testing.assert_array_equal(first[name], again[name])
+        assert any(np.any(first[name] != usual[name]) for name in fields), label
+
+
 def test_pairs_have_the_declared_shapes_and_the_drawn_inputs(model, points):
     inputs, outputs = model.pair(7, 1, points, model.training_family)
     drawn = model.draw(7, 1, points, model.training_family)

@@ -2,11 +2,21 @@
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 from scipy.stats import binom
 
 from models.errors import BrokenBundle
 from models.numerics.gaussian_random_field import neumann_field
-from models.validity import THRESHOLD, Domain, detector_scores, fit_detectors, hard_checks
+from models.validity import (
+    THRESHOLD,
+    Domain,
+    FieldDomain,
+    detector_scores,
+    fit_detectors,
+    hard_checks,
+    interfaces,
+    specks,
+)
 
 POINTS = 24
 
@@ -63,6 +73,40 @@ def test_hard_checks_name_foreign_values_and_shares():
     assert any("share" in reason for reason in verdict.reasons)
 
 
+def test_media_of_few_values_are_checked_for_the_size_of_their_regions():
+    medium = np.sign(fields(31, 1)[0])
+    facts = hard_checks(np.sign(fields(2, 1200))) | {"arrays": ""}
+    domain = FieldDomain("a", {}, {}, facts)
+    assert domain.hard_reasons(medium) == ()
+    specked = medium.copy()
+    specked[1::3, 1::3] *= -1
+    reasons = " ".join(domain.hard_reasons(specked))
+    assert "smaller than in training" in reasons
+    assert "isolated nodes" in reasons
+    stripes = np.sign(np.linspace(-1.0, 1.0, POINTS))[:, None] * np.ones(POINTS)
+    assert interfaces(stripes[None])[0] == pytest.approx(POINTS / (2 * POINTS * (POINTS - 1)))
+    assert specks(stripes[None])[0] == 0
+
+
+def test_a_spike_and_missing_detail_are_named_in_words():
+    """On terrain with a slope from edge to edge, which fills every shell of a Fourier series."""
+    slope = np.linspace(0.0, 40.0, POINTS)[:, None]
+    train, fresh = (slope + fields(seed, count) for seed, count in ((41, 400), (42, 1500)))
+    parameters = fit_detectors(train, 20, periodic=False)
+    arrays = {f"validity.{k}": v for k, v in parameters.items()}
+    arrays |= {f"reference.{k}": v for k, v in detector_scores(parameters, fresh).items()}
+    domain = Domain(arrays, {"a": {"range": [-1e3, 1e3], "arrays": ""}})
+    usual = slope + fields(43, 60)
+    assert rejected(domain, usual) <= binom(60, THRESHOLD).ppf(0.9995)
+    spiked = usual.copy()
+    spiked[:, 7, 9] += 4.0 * np.diff(usual, axis=1).std()
+    assert rejected(domain, spiked) >= 57
+    assert "a, sharpest: one bend far sharper" in " ".join(domain.assess({"a": spiked[0]}, None).reasons)
+    smooth = gaussian_filter(usual, (0, 1, 1))
+    assert rejected(domain, smooth) == 60
+    assert "standard deviations too low" in " ".join(domain.assess({"a": smooth[0]}, None).reasons)
+
+
 def several(count: int, seed: int) -> dict[str, np.ndarray]:
     generator = np.random.default_rng(seed)
     line = np.cumsum(generator.standard_normal((count, 64)), axis=1) / 8.0
@@ -83,7 +127,9 @@ def test_fields_of_any_rank_and_scalars_are_watched_together():
     verdicts = [domain.assess({k: v[i] for k, v in samples.items()}, None) for i in range(300)]
     assert sum(not v.in_domain for v in verdicts) <= binom(300, THRESHOLD).ppf(0.9995)
     one = {k: v[0] for k, v in samples.items()}
-    assert domain.assess(one | {"number": np.float64(1.5)}, None).reasons == ("number, value: p = 0.0008",)
+    assert domain.assess(one | {"number": np.float64(1.5)}, None).reasons == (
+        "number, value: 1.5 is too high (p = 0.0008)",
+    )
     rough = domain.assess(one | {"line": np.random.default_rng(1).standard_normal(64)}, None)
     assert any(reason.startswith("line, spectrum") for reason in rough.reasons)
 

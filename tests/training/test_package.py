@@ -14,7 +14,7 @@ from models.repository import load_surrogate
 from models.runtime import RuntimeOptions
 from training.package import package
 
-POINTS, PAIRS = 12, 1300
+POINTS, PAIRS = 12, 1700
 
 
 def foreign_graph(path: Path, operator: str = "Tanh") -> None:

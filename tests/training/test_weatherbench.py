@@ -42,8 +42,8 @@ steps = 2
 [periods]
 fit = [2001-01-01, 2001-04-10]
 validation = [2001-04-21, 2001-07-29]
-calibration = [2001-08-09, 2002-08-31]
-test = [2002-09-11, 2002-10-31]
+calibration = [2001-08-09, 2003-01-08]
+test = [2003-01-19, 2003-03-10]
 gap_days = {gap}
 minimum_years = {years}
 
@@ -64,7 +64,7 @@ channels_3 = 16
 blocks = 0
 bottom_blocks = 1
 """
-SMALL_TIMES, LONG_TIMES = 60, 2700
+SMALL_TIMES, LONG_TIMES = 60, 3220
 ROUNDING = 1e-6  # of weights made in double precision, relative
 ADJOINT = 1e-5  # relative, float32: measured 1e-7 to 2e-6
 NETWORK_ROUNDING = 1e-4  # of float32 sums over a network, relative to values of order one
@@ -268,12 +268,12 @@ REFUSED = {
     "level forgotten": ([("temperature@850", "temperature")], "dimensions time, latitude, longitude.*Name a level"),
     "level of a surface field": ([('"land_sea_mask"', '"land_sea_mask@500"')], "Leave the level away"),
     "not a multiple": ([("step_hours = 6", "step_hours = 9")], "multiple of the 6 h between times.*got 9"),
-    "outside the store": ([("2002-10-31", "2003-10-31")], "test within the store's .*got 2002-09-11 to 2003-10-31"),
+    "outside the store": ([("2003-03-10", "2004-03-10")], "test within the store's .*got 2003-01-19 to 2004-03-10"),
     "gap too short": ([("2001-04-21", "2001-04-15")], "at least 10 days between periods, got 4 days between fit"),
     "overlap": ([("2001-08-09", "2001-07-20")], "got an overlap of validation"),
     "too few years": ([("minimum_years = 0.2", "minimum_years = 2")], r"at least 2 years to fit, got 0\.27"),
-    "too short a period": ([("2002-09-11, 2002-10-31", "2002-09-11, 2002-09-14")], "at least 20 forecasts of 12 h in test"),
-    "too little for validity": ([("2002-08-31", "2001-12-31")], "at least 1800 times in validation and calibration"),
+    "too short a period": ([("2003-01-19, 2003-03-10", "2003-01-19, 2003-01-22")], "at least 20 forecasts of 12 h in test"),
+    "too little for validity": ([("2003-01-08", "2001-12-31")], "at least 2400 times in validation and calibration"),
     "implausible": ([("steps = 2", 'steps = 2\nplausible = {"temperature@850" = [300, 310]}')],
                     r"temperature@850 in \[300, 310\] K, got 2.*Convert the store to K"),
     "unknown key": ([("title =", "tittle =")], "got tittle. Remove"),

@@ -1,6 +1,6 @@
 """Viscous Burgers equation: ∂u/∂t + ∂(u²/2)/∂x = ν ∂²u/∂x² on the unit circle."""
 
-from models.catalog.burgers import baselines, bound, cases, recipe, reference, sampler, scores, spec
+from models.catalog.burgers import baselines, bound, cases, recipe, reference, sampler, scores, shifts, spec
 from models.physical_model import Arrays, PhysicalModel
 
 
@@ -60,4 +60,5 @@ physical_model = PhysicalModel(
     lead_times=spec.LEAD_TIMES,
     cases=cases.CASES,
     recipes=recipe.RECIPES,
+    shifts=shifts.SHIFTS,
 )

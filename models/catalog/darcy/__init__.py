@@ -1,6 +1,6 @@
 """Darcy flow: −∇·(a∇u) = 1 on the unit square, u = 0 on the boundary."""
 
-from models.catalog.darcy import baselines, bound, cases, quantity, recipe, reference, sampler, spec
+from models.catalog.darcy import baselines, bound, cases, quantity, recipe, reference, sampler, shifts, spec
 from models.physical_model import Arrays, PhysicalModel
 
 STRIDE = 5
@@ -74,4 +74,5 @@ physical_model = PhysicalModel(
     fine_inputs=_fine,
     cases=cases.CASES,
     recipes=recipe.RECIPES,
+    shifts=shifts.SHIFTS,
 )

@@ -1,6 +1,18 @@
 """Flood depth from rain over terrain: ∂h/∂t + ∇·q = r with local inertial momentum, closed edges."""
 
-from models.catalog.flood import baselines, bound, cases, compiled, features, recipe, reference, sampler, scores, spec
+from models.catalog.flood import (
+    baselines,
+    bound,
+    cases,
+    compiled,
+    features,
+    recipe,
+    reference,
+    sampler,
+    scores,
+    shifts,
+    spec,
+)
 from models.physical_model import Arrays, PhysicalModel
 
 
@@ -35,6 +47,7 @@ physical_model = PhysicalModel(
     pair=_pair,
     cases=cases.CASES,
     recipes=recipe.RECIPES,
+    shifts=shifts.SHIFTS,
     statements=bound.statements,
     baseline={"rain": 0.0},
     bounds=(("l2", "none"), ("mass", "indicator")),

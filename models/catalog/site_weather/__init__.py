@@ -1,6 +1,6 @@
 """Forecasts of wind, temperature and pressure at four sites, learned from seventeen years of reanalysis."""
 
-from models.catalog.site_weather import bound, cases, recipe, sampler, scores, spec
+from models.catalog.site_weather import bound, cases, recipe, sampler, scores, shifts, spec
 from models.physical_model import PhysicalModel
 
 NOTES = """**What is learned and what is not.** A ridge regression on 25 hours of anomalies carries most of the skill; the network
@@ -32,6 +32,7 @@ physical_model = PhysicalModel(
     pair=sampler.pair,
     cases=cases.CASES,
     recipes=recipe.RECIPES,
+    shifts=shifts.SHIFTS,
     statements=bound.statements,
     bounds=(("sup", "none"),),
     lead_times=spec.LEAD_TIMES,

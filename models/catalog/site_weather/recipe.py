@@ -38,7 +38,7 @@ TINY = replace(
         "test": Split(2, 60, "2015-2017"),
         "held_out": Split(10, 60, "2015-2017"),
     },
-    unlabelled=Split(20, 1900, "2014"),
+    unlabelled=Split(20, 2900, "2014"),
     principal_components=10,
     settings={"width": 8, "dropout": 0.1, "penalty": 1e-2, "floor": 1e-2},
     members=2,

@@ -1,0 +1,265 @@
+"""The figures a sceptic would compute: every claim of a bundle held against fresh cases of the reference solver.
+
+Cases come from a seed that nothing of the bundle was made with. Where data are real there is no solver to draw from: cases
+are those of the held-out period, in another order.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+from scipy.stats import binom, rankdata
+
+from models import catalog, coverage, efficiency
+from models.coverage import LEVEL, Progress, silently
+from models.efficiency import Run
+from models.errors import NotOffered, SeedTaken
+from models.physical_model import Arrays, PhysicalModel
+from models.surrogate import Prediction, Surrogate
+from models.uncertainty import has_lead_times
+from models.validity import THRESHOLD
+
+CASES = 200
+SHIFTED = 60  # cases of each shift
+MASS = 0.99  # of the laws that verdicts are taken from
+WORST_FIFTH, WIDTH, SPREAD, AUROC = 0.85, 0.5, (0.9, 1.1), 0.95  # what is aimed at
+FAMILY_STRIDE = 0.25  # audits of the other families, as a share of the training family's
+
+
+def physics_of(surrogate: Surrogate, seed: int) -> PhysicalModel:
+    """The physical model to draw from.
+
+    Raises NotOffered for a bundle without one, SeedTaken when the bundle was made with this seed.
+    """
+    if surrogate.physics is None:
+        raise NotOffered(
+            f"an assessment of {surrogate.manifest.name}",
+            "assessments of models of the catalogue: this bundle has neither a sampler nor a reference to draw from",
+        )
+    seeds = {k: v for k, v in surrogate.manifest.document["provenance"]["seeds"].items() if k != "weights"}
+    if seed in seeds.values():
+        raise SeedTaken(seed, seeds)
+    return surrogate.physics
+
+
+def fresh_family(surrogate: Surrogate, model: PhysicalModel) -> str:
+    """The law that bands are for: training's, or where splits are periods that of the held-out one."""
+    family = surrogate.manifest.document["provenance"]["recipe"]["splits"]["held_out"]["family"]
+    return str(family or model.training_family)
+
+
+def _numbered_pair(task: tuple[str, int, int, int, str]) -> tuple[int, tuple[Arrays, Arrays]]:
+    name, seed, index, points, family = task
+    return index, catalog.load(name).pair(seed, index, points, family)
+
+
+def fresh_cases(
+    surrogate: Surrogate, seed: int, count: int, run: Run, progress: Progress = silently
+) -> tuple[Arrays, Arrays]:
+    """Inputs and truths of `count` labelled cases.
+
+    Raises NotOffered, SeedTaken.
+    """
+    model = physics_of(surrogate, seed)
+    points, family = int(surrogate.manifest.document["points"]), fresh_family(surrogate, model)
+    tasks = [(model.name, seed, index, points, family) for index in range(count)]
+    pairs = dict(progress(run(_numbered_pair, tasks), f"reference solutions of {count} cases"))
+    inputs, truths = (
+        {name: np.stack([pairs[i][part][name] for i in range(count)]) for name in pairs[0][part]} for part in (0, 1)
+    )
+    return inputs, truths
+
+
+def assess(surrogate: Surrogate, seed: int, cases: int, run: Run, progress: Progress = silently) -> dict[str, Any]:
+    """Coverage, bounds, validity and intervals on fresh cases.
+
+    Raises NotOffered, SeedTaken.
+    """
+    model = physics_of(surrogate, seed)
+    inputs, truths = fresh_cases(surrogate, seed, cases, run, progress)
+    predicted = coverage.predictions(surrogate, inputs, progress)
+    found: dict[str, Any] = {
+        "model": surrogate.manifest.name, "bundle": surrogate.manifest.digest, "seed": seed, "cases": cases,
+        "source": source(surrogate, model),
+        "coverage": coverage.measure(surrogate, inputs, truths, predicted),
+        "intervals": intervals(surrogate, truths, predicted),
+        "validity": validity(surrogate, model, inputs, seed, progress),
+    }  # fmt: skip
+    if model.audit is not None:
+        audits = {
+            family: cases if family == model.training_family else max(4, int(FAMILY_STRIDE * cases))
+            for family in model.audits
+        }
+        found["efficiency"] = efficiency.measure(surrogate, model, seed, audits, run, progress)
+    return found
+
+
+def source(surrogate: Surrogate, model: PhysicalModel) -> str:
+    """Where fresh cases come from, in words."""
+    family = fresh_family(surrogate, model)
+    if family == model.training_family:
+        return (
+            f"drawn from the training law and solved by the reference solver; truth: {model.truth(_points(surrogate))}"
+        )
+    return (
+        f"held-out data ({family}), not used for training or calibration; there is no solver to draw other cases from"
+    )
+
+
+def _points(surrogate: Surrogate) -> int:
+    return int(surrogate.manifest.document["points"])
+
+
+def intervals(surrogate: Surrogate, truths: Arrays, found: Mapping[str, Prediction]) -> dict[str, Any]:
+    """Coverage of conformal intervals of linear quantities: the mean, the mean of a corner, and the point in the middle."""
+    result: dict[str, Any] = {}
+    for name, calibration in surrogate.calibrations.items():
+        shape = surrogate.manifest.output(name).shape
+        if not calibration.stores_residuals or found[name].transform != "identity" or truths[name].shape[1:] != shape:
+            continue
+        result[name] = {}
+        for label, weights in _quantities(shape).items():
+            gap = truths[name] - found[name].mean
+            error = np.abs((weights * gap).reshape(len(gap), -1).sum(axis=1))
+            size = (np.abs(weights) * found[name].scale).reshape(len(gap), -1).sum(axis=1)
+            half = calibration.linear_ratio(weights, LEVEL) * size
+            hit = int((error <= half).sum())
+            low, high = coverage.count_range(len(gap), calibration.independent)
+            result[name][label] = {
+                "covered": hit, "cases": len(gap), "beta_binomial_99": [low, high],
+                "inside": low <= hit <= high, "mean_half_width": float(half.mean()),
+            }  # fmt: skip
+    return result
+
+
+def _quantities(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    corner, point = np.zeros(shape), np.zeros(shape)
+    corner[tuple(slice(max(1, size // 2)) for size in shape)] = 1.0
+    point[tuple(size // 2 for size in shape)] = 1.0
+    return {"mean": np.full(shape, 1 / np.prod(shape)), "mean of a corner": corner / corner.sum(), "point": point}
+
+
+def validity(
+    surrogate: Surrogate, model: PhysicalModel, inputs: Arrays, seed: int, progress: Progress = silently,
+    shifted: int = SHIFTED,
+) -> dict[str, Any] | None:  # fmt: skip
+    """Size of the test on the fresh cases, and power and AUROC on the model's declared shifts; None without a domain."""
+    if surrogate.domain is None:
+        return None
+    usual = np.array([p_value(surrogate, sample) for sample in progress(samples_of(inputs), "validity in domain")])
+    rejected, law = int((usual < THRESHOLD).sum()), binom(len(usual), THRESHOLD)
+    shifts = {}
+    for label, draw in model.shifts.items():
+        drawn = [draw(seed, index, _points(surrogate)) for index in range(shifted)]
+        foreign = np.array([p_value(surrogate, sample) for sample in progress(drawn, label)])
+        shifts[label] = {"power": float((foreign < THRESHOLD).mean()), "auroc": auroc(usual, foreign)}
+    return {
+        "cases": len(usual), "threshold": THRESHOLD, "rejected": rejected,
+        "binomial_99": [int(law.ppf((1 - MASS) / 2)), int(law.ppf((1 + MASS) / 2))],
+        "inside": rejected <= int(law.ppf((1 + MASS) / 2)),
+        "shifted_cases": shifted, "shifts": shifts,
+    }  # fmt: skip
+
+
+def samples_of(inputs: Arrays) -> list[Arrays]:
+    """One mapping per sample, without the batch axis."""
+    return [{name: values[i] for name, values in inputs.items()} for i in range(len(next(iter(inputs.values()))))]
+
+
+def p_value(surrogate: Surrogate, sample: Arrays) -> float:
+    """That of the validity test, for one sample without a batch axis; 0 where the bundle does not describe its domain."""
+    domain = surrogate.domain
+    if domain is None:
+        return 0.0
+    if domain.uses_task:
+        return (
+            surrogate.predict({name: np.asarray(values)[None] for name, values in sample.items()}).validity[0].p_value
+        )
+    return domain.assess({k: np.asarray(v, np.float32) for k, v in sample.items()}, None).p_value
+
+
+def auroc(usual: np.ndarray, foreign: np.ndarray) -> float:
+    """P(p of a foreign input < p of a usual one), ties counting half (Mann–Whitney)."""
+    ranks = rankdata(np.concatenate([-foreign, -usual]))
+    above = ranks[: len(foreign)].sum() - len(foreign) * (len(foreign) + 1) / 2
+    return float(above / (len(foreign) * len(usual)))
+
+
+Row = tuple[str, str, str, str]
+
+
+def text(found: Mapping[str, Any], lead_times: Callable[[str], tuple[str, ...]]) -> str:
+    """A table for people; `lead_times` names those of an output."""
+    rows: list[Row] = [("claim", "measured", "expected", "verdict")]
+    for name, figures in found["coverage"].items():
+        rows += _coverage_rows(name, figures, lead_times(name))
+    for name, quantities in found["intervals"].items():
+        for label, q in quantities.items():
+            low, high = q["beta_binomial_99"]
+            rows.append((f"{name}, 90 % interval of the {label}", f"{q['covered']} of {q['cases']} covered",
+                         f"{low}–{high}", _verdict(q["inside"])))  # fmt: skip
+    rows += _efficiency_rows(found.get("efficiency", {})) + _validity_rows(found["validity"])
+    widths = [max(len(row[k]) for row in rows) for k in range(4)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    head = f"{found['model']}, seed {found['seed']}, {found['cases']} cases: {found['source']}"
+    return "\n".join([head, "", *lines])
+
+
+def _verdict(holds: bool) -> str:
+    return "holds" if holds else "FALLS SHORT"
+
+
+def _coverage_rows(name: str, c: Mapping[str, Any], leads: tuple[str, ...]) -> list[Row]:
+    rows: list[Row] = []
+    low, high = c["beta_binomial_99"]
+    spread, ratio = c["spread_over_error"], c["width_ratio"]
+    blocks = c.get("block_interval_90")
+    for k, lead in enumerate(leads):
+        place = f"{name}{lead}"
+        if blocks is None:
+            expected, inside = f"{low}–{high}", low <= c["covered"][k] <= high
+        else:
+            first, last = c["beta_interval_90"]
+            expected, inside = f"{first:.1%}–{last:.1%}", blocks[k][0] <= last and blocks[k][1] >= first
+        rows += [
+            (f"{place}, 90 % band", f"{c['covered'][k]} of {c['cases']} covered ({c['coverage'][k]:.1%})", expected,
+             _verdict(inside)),
+            (f"{place}, widest fifth", f"{c['worst_fifth_coverage'][k]:.1%} covered", f"≥ {WORST_FIFTH:.0%}",
+             _verdict(c["worst_fifth_coverage"][k] >= WORST_FIFTH)),
+            (f"{place}, width over constant", f"mean {ratio['mean'][k]:.0%}, median {ratio['median'][k]:.0%}", f"≤ {WIDTH:.0%}",
+             _verdict(ratio["mean"][k] <= WIDTH)),
+            (f"{place}, spread over error",
+             f"{spread['pooled'][k]:.2f} ({spread['interval'][k][0]:.2f}–{spread['interval'][k][1]:.2f}), "
+             f"per case {spread['per_case'][k]:.2f}", f"{SPREAD[0]:g}–{SPREAD[1]:g}", _verdict(SPREAD[0] <= spread["pooled"][k] <= SPREAD[1])),
+        ]  # fmt: skip
+    return rows
+
+
+def _efficiency_rows(families: Mapping[str, Any]) -> list[Row]:
+    return [
+        (f"guaranteed bound, {family}", f"index median {e['index_median']:.3f}, max {e['index_max']:.3f}; "
+         f"{e['violations']} of {e['cases']} violated", "0 violated", _verdict(e["violations"] == 0))
+        for family, e in families.items()
+    ]  # fmt: skip
+
+
+def _validity_rows(v: Mapping[str, Any] | None) -> list[Row]:
+    if v is None:
+        return [("validity test", "none: the bundle does not describe its domain", "", "")]
+    low, high = v["binomial_99"]
+    size = f"{v['rejected']} of {v['cases']} rejected"
+    rows = [(f"validity test at {v['threshold']:g}", size, f"{low}–{high}", _verdict(v["inside"]))]
+    rows += [
+        (f"shift: {label}", f"AUROC {s['auroc']:.3f}, {s['power']:.0%} called out of domain", f"AUROC ≥ {AUROC:g}",
+         _verdict(s["auroc"] >= AUROC))
+        for label, s in v["shifts"].items()
+    ]  # fmt: skip
+    return rows
+
+
+def lead_labels(surrogate: Surrogate, name: str) -> tuple[str, ...]:
+    """How the rows of one output are told apart: “, 6 h” for each lead time, nothing without that axis."""
+    item = surrogate.manifest.output(name)
+    if not has_lead_times(item):
+        return ("",)
+    return tuple(f", {value:g} {item.axes[0].units}" for value in item.axes[0].coordinates)
