@@ -8,7 +8,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 PEERS := pytriton mlserver tesseract bentoml litserve
 PEER_PYTHON = $(PYTHON)
 
-.PHONY: serve test fault-test bench bench-serving peers check readme image-check manifests-check sbom locks clean
+.PHONY: serve test fault-test bench bench-serving peers tools check readme image-check manifests-check sbom locks clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -61,6 +61,14 @@ runs/peers/%/.ready:
 	$(@D)/bin/python -m pip install --quiet --disable-pip-version-check $(PACKAGES) onnxruntime==1.32.0
 	@touch $@
 
+# promtool for the tests of alert rules and metrics, from Debian's package, unpacked and not installed
+tools: runs/tools/usr/bin/promtool
+
+runs/tools/usr/bin/promtool:
+	mkdir -p runs/tools
+	cd runs/tools && apt-get download prometheus && dpkg -x prometheus_*.deb .
+	rm runs/tools/prometheus_*.deb
+
 readme: $(VENV)/.testing
 	$(BIN)/python -m training readme
 
@@ -90,8 +98,8 @@ sbom: runs/tools/cyclonedx/.ready
 LOCK = runs/tools/uv/bin/uv pip compile pyproject.toml --quiet --generate-hashes --no-annotate --no-header \
 	--only-binary :all: --python-version 3.11 --python-platform x86_64-manylinux_2_28
 locks: runs/tools/uv/.ready
-	$(LOCK) --extra cpu --extra redis -o .ci/image/requirements-cpu.txt
-	$(LOCK) --extra gpu --extra redis -o .ci/image/requirements-gpu.txt
+	$(LOCK) --extra cpu --extra redis --extra tracing -o .ci/image/requirements-cpu.txt
+	$(LOCK) --extra gpu --extra redis --extra tracing -o .ci/image/requirements-gpu.txt
 	$(LOCK) --extra cpu --extra training -o .ci/image/requirements-training.txt
 
 # tools whose dependencies cannot live beside ours

@@ -2,12 +2,13 @@
 
 import argparse
 import contextlib
-import logging
 import sys
 
 import uvicorn
 
-from api.app import create_app
+from api import logs
+from api.app import VERSION, create_app
+from api.protocol import LimitedProtocol
 from api.security.access import SCOPES
 from api.security.keys import new_key
 from api.settings import read_settings
@@ -18,12 +19,12 @@ KEEP_ALIVE = 75  # seconds: longer than the pools of clients and proxies keep a 
 def serve() -> None:
     """Serve until stopped."""
     settings = read_settings()
-    logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    address = f"http://{settings.host}:{settings.port}"
-    with contextlib.suppress(OSError):  # a full disk under the output is no reason not to serve
-        print(greeting(address), flush=True)
+    logs.configure(settings, VERSION)
+    if settings.log_format == "text":
+        with contextlib.suppress(OSError):  # a full disk under the output is no reason not to serve
+            print(greeting(f"http://{settings.host}:{settings.port}"), flush=True)
     uvicorn.run(
-        create_app(settings), host=settings.host, port=settings.port, log_level=settings.log_level,
+        create_app(settings), host=settings.host, port=settings.port, log_config=None, http=LimitedProtocol, ws="none",
         access_log=settings.log_level == "debug", timeout_keep_alive=KEEP_ALIVE,
         timeout_graceful_shutdown=settings.grace_seconds,
     )  # fmt: skip

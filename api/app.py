@@ -3,24 +3,31 @@
 import asyncio
 import gc
 import importlib
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 
 from fastapi import FastAPI
+from fastapi.routing import iter_route_contexts
+from prometheus_client import disable_created_metrics, start_http_server
 from starlette.types import ASGIApp, Receive, Scope, Send
 from threadpoolctl import threadpool_limits
 
 from api import errors, openapi, pages
+from api.collector import ServiceCollector
 from api.protocols.faces import Faces, refusal
 from api.routes import catalogue, derivatives, explain, forecast, health, predict
+from api.security.access import required_scope
 from api.security.guard import guarded
+from api.security.pages import shared
 from api.service import Service, Visits
 from api.settings import Settings
-from api.telemetry import REGISTRY, Measure, ServiceCollector
+from api.telemetry import REGISTRY, Measure
+from api.tracing import traced
 from models.batching import Engine
 from models.repository import Repository
 from models.runtime import RuntimeOptions, available_cores
+from models.signature import read_signers
 
 VERSION = "0.1.0"
 
@@ -39,7 +46,7 @@ async def _watch(repository: Repository, seconds: float) -> None:
 
 
 @contextmanager
-def _service(settings: Settings) -> Iterator[Service]:
+def _service(settings: Settings, routes: Iterable[str]) -> Iterator[Service]:
     """Threads, engine and bundles, for as long as the application runs."""
     # runs side by side with few threads each get more done than one run on every core, which keeps waiting for the slowest
     threads = settings.threads or max(1, available_cores() // settings.runs)
@@ -50,16 +57,41 @@ def _service(settings: Settings) -> Iterator[Service]:
         ThreadPoolExecutor(1, thread_name_prefix="files") as files,
         closing(Engine(settings.runs)) as engine,
     ):
-        repository = Repository(settings.zoo, options, engine, settings.max_model_bytes)
+        signers = () if settings.signers is None else read_signers(settings.signers)
+        repository = Repository(settings.zoo, options, engine, settings.max_model_bytes, signers)
         service = Service(settings, repository, engine, workers, callers, files)
-        collector = ServiceCollector(service)
-        REGISTRY.register(collector)
+        # the workers already use every core: with BLAS threads of its own each would wait for the others
+        with _measured(ServiceCollector(service, VERSION, routes), settings), threadpool_limits(1, "blas"):
+            yield service
+
+
+@contextmanager
+def _measured(collector: ServiceCollector, settings: Settings) -> Iterator[None]:
+    """With what the service tells of itself among the metrics, and these on a port of their own if there is one."""
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # when a series began doubles their number, and nobody asks
+    REGISTRY.register(collector)
+    try:
+        if not settings.metrics_port:
+            yield
+            return
+        server, thread = start_http_server(settings.metrics_port, settings.host, REGISTRY)
         try:
-            # the workers already use every core: with BLAS threads of its own each would wait for the others
-            with threadpool_limits(1, "blas"):
-                yield service
+            yield
         finally:
-            REGISTRY.unregister(collector)
+            server.shutdown()
+            server.server_close()
+            thread.join()
+    finally:
+        REGISTRY.unregister(collector)
+
+
+def _computing(app: "Application") -> Iterator[str]:
+    """Templates of the routes that compute something with a model."""
+    own = [("", route) for route in iter_route_contexts(app.routes)]
+    for prefix, route in [*own, *app.faces.routes]:
+        path = f"{prefix}{getattr(route, 'path', None) or ''}"
+        if "POST" in (getattr(route, "methods", None) or ()) and required_scope("POST", path) in ("predict", "explain"):
+            yield path
 
 
 class Application(FastAPI):
@@ -85,8 +117,8 @@ def create_app(settings: Settings) -> FastAPI:
     """The service for one settings object; bundles are verified and loaded before the first request."""
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        with _service(settings) as service:
+    async def lifespan(app: Application) -> AsyncIterator[None]:
+        with _service(settings, _computing(app)) as service:
             app.state.service = service
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(_watch(service.repository, settings.reload_seconds))
@@ -97,7 +129,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Surrogates of physical models", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.faces = Faces(VERSION, settings.umbridge_at_root)
-    app.entrance = guarded(app.dispatch, refusal, settings)
+    app.entrance = traced(shared(guarded(app.dispatch, refusal, settings), settings.origins.split()))
     for module in (catalogue, predict, forecast, explain, derivatives):
         app.include_router(module.router, prefix="/v1", tags=["v1"])
     app.include_router(health.router, tags=["operations"])

@@ -83,7 +83,7 @@ def _complete(
         content = {PROBLEM: {"schema": {"$ref": REFERENCE + "Problem"}}}
         responses[status] = {"description": "Problem", "content": content}
     if path == "/readyz":
-        responses["503"] = {"description": "No model is served", "content": {json.MEDIA_TYPE: {}}}
+        responses["503"] = {"description": "Not ready", "content": {json.MEDIA_TYPE: {}}}
 
 
 def _options(call: str) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from starlette.requests import HTTPConnection
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api import telemetry
 from api.admission import Gate
 from api.errors import BodyTooSlow
 from api.settings import Settings
@@ -24,7 +25,7 @@ from models.batching import Engine, Results
 from models.errors import Abandoned, TooLarge, UnknownOption
 from models.repository import Repository
 from models.runtime import Graph
-from models.surrogate import Answer, Question, Surrogate
+from models.surrogate import Answer, Question, RouteStep, Surrogate
 from models.ticket import Ticket, holding
 
 Result = TypeVar("Result")
@@ -93,6 +94,9 @@ class Visit:
         self._watcher: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._read_all = False
+        self.model, self.concluded = "", 0.0
+        self.route: tuple[RouteStep, ...] = ()
+        self.spent = (0, 0)  # ns in the queue and in the run of the forward graph
         self._headers = dict(reversed(scope["headers"]))  # of several of one name the first counts
         self.ticket = Ticket()
 
@@ -116,6 +120,7 @@ class Visit:
         gate = self.service.gate(model)
         gate.enter(size)
         self._gate, self._bytes = gate, size
+        self.model = "" if model.startswith("/") else model
         self.set_deadline(seconds)
 
     def move(self, model: str) -> None:
@@ -125,7 +130,7 @@ class Visit:
         """
         gate, before = self.service.gate(model), self._gate
         gate.enter(self._bytes)
-        self._gate = gate
+        self._gate, self.model = gate, model
         if before is not None:
             before.leave(self._bytes)
 
@@ -225,7 +230,9 @@ class Visit:
 
         Raises DeadlinePassed, Abandoned.
         """
-        return await self._linger().run_in_executor(self.service.callers, holding, self.ticket, work)
+        found = await self._linger().run_in_executor(self.service.callers, holding, self.ticket, work)
+        self.concluded = time.perf_counter()
+        return found
 
     async def in_file_thread(self, work: Callable[[], Result]) -> Result:
         """Do `work` in the one thread that writes NetCDF: HDF5 is not thread-safe."""
@@ -251,8 +258,16 @@ class Visit:
         prepare = partial(surrogate.prepare, inputs, question)
         prepared = prepare() if light else await self.off_loop(prepare)
         results = await self.run(surrogate.graphs["model"], prepared.feeds)
-        conclude = partial(surrogate.conclude, prepared, results)
-        return conclude() if light and question.is_bare else await self.off_loop(conclude)
+        self.spent = (self.ticket.queued_ns, self.ticket.computed_ns)
+
+        def conclude() -> Answer:
+            answer = surrogate.conclude(prepared, results)
+            telemetry.MODELS.answered(surrogate.manifest.name, results, answer)
+            return answer
+
+        answer = conclude() if light and question.is_bare else await self.off_loop(conclude)
+        self.route, self.concluded = answer.route, time.perf_counter()
+        return answer
 
 
 class Visits:

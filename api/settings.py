@@ -23,6 +23,10 @@ class Settings(BaseSettings):
 
     host: str = Field(default="127.0.0.1", description="Address to listen on.")
     port: int = Field(default=8000, ge=1, le=65535, description="Port to listen on.")
+    metrics_port: int = Field(
+        default=0, ge=0, le=65535, description="Port that serves /metrics alone, without keys; 0 means none."
+    )
+    revision: str = Field(default="unknown", description="Code revision that metrics name.")
     keys: Path | None = Field(default=None, description="File of API keys, a line each from `python -m api keys`.")
     token_keys: str = Field(default="", description="JWKS file or https address to verify tokens (JWT) with.")
     token_issuer: str = Field(default="", description="Issuer that tokens must name.")
@@ -31,9 +35,13 @@ class Settings(BaseSettings):
     unprotected: bool = Field(
         default=False, description="Serve without keys or tokens on other addresses than loopback."
     )
+    origins: str = Field(default="", description="Web origins whose pages may call the service (CORS); empty: none.")
     limits: str = Field(default="", description="Requests a client may send, like `60/second; 100000/day`; empty: any.")
     limit_store: str = Field(
         default="memory://", description="Where requests are counted; `redis://…` counts for all replicas together."
+    )
+    signers: Path | None = Field(
+        default=None, description="PEM file of public keys; only bundles signed by one of them are served."
     )
     zoo: Path = Field(default=SHIPPED, description="Directory of bundles, <name>/<version>/.")
     device: Literal["cpu", "cuda"] = Field(default="cpu", description="Where graphs run.")
@@ -74,6 +82,8 @@ class Settings(BaseSettings):
     max_values: int = Field(
         default=64 * 2**20, ge=2**16, description="Most numbers in one answer (samples × frames × points × members)."
     )
+    log_format: Literal["text", "json"] = Field(default="text", description="Log lines for people, or for machines.")
+    log_requests: bool = Field(default=False, description="A log line for every request.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(default="info", description="Log level.")
 
     @property

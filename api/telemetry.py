@@ -1,77 +1,149 @@
-"""Metrics of the service."""
+"""Metrics under stable names. Labels come from loaded bundles, route templates and fixed lists, never from a client.
 
+Series are looked up once and kept: counting a request costs a few microseconds.
+"""
+
+import itertools
+import logging
+import math
+import re
+import secrets
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, Metric, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+import numpy as np
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.service import Service
+from models.drift import DriftWatch
+from models.statements import Statement
+from models.surrogate import Answer
+from models.validity import Validity
 
 REGISTRY = CollectorRegistry()
-REQUESTS = Counter(
-    "surrogate_requests_total", "Requests by route, model and status.", ("route", "model", "status"), registry=REGISTRY
-)
-LATENCY = Histogram(
-    "surrogate_request_seconds",
-    "Time from the first byte to the last, by route and model.",
-    ("route", "model"),
+BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
+UNKNOWN = "unknown"
+CODES = ("200", "422", "500", "503", "504")
+"""Codes whose series are there before the first such answer: a series born with its first error has no rate."""
+KINDS = ("guaranteed", "guaranteed_vs_discrete", "statistical", "indicator", "none")
+OUTCOMES = ("accept", "flag", "correct", "solve", "refuse")
+REASONS = {
+    401: "unauthorised", 403: "unauthorised", 400: "invalid", 406: "invalid", 408: "invalid", 415: "invalid",
+    422: "invalid", 413: "too_large", 429: "quota", 499: "cancelled", 503: "queue_full", 504: "deadline",
+}  # fmt: skip
+HEALTH = ("/healthz", "/readyz", "/v2/health/ready", "/v2/health/live")
+OWN = "/v1"
+REQUEST_ID = b"x-request-id"
+_acceptable = re.compile(rb"[A-Za-z0-9_-]{1,64}").fullmatch
+REQUEST_LOG = "api.requests"
+_log = logging.getLogger(REQUEST_LOG)
+
+
+def _counter(name: str, text: str, *labels: str) -> Counter:
+    return Counter(name, text, labels, registry=REGISTRY)
+
+
+REQUESTS = _counter("surrogate_requests_total", "Requests answered.", "model", "version", "route", "code")
+TOTAL = Histogram(
+    "surrogate_inference_total_seconds", "From the first byte to the last.", ("model", "route"), buckets=BUCKETS,
     registry=REGISTRY,
-    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
-)
-
-NANO = 1e-9
-STATISTICS = {
-    "surrogate_samples": ("Samples that graphs have run.", "samples", 1.0),
-    "surrogate_runs": ("Runs of graphs; samples over runs is the mean batch.", "runs", 1.0),
-    "surrogate_failed_runs": ("Runs that raised.", "failures", 1.0),
-    "surrogate_dropped": ("Jobs that expired or were abandoned, unrun or stopped.", "dropped", 1.0),
-    "surrogate_queue_seconds": ("Time samples have waited for a run.", "queued_ns", NANO),
-    "surrogate_compute_seconds": ("Time graphs have run.", "computed_ns", NANO),
-}
-"""Counters of every graph: help, field of `models.batching.Statistics`, unit."""
-
-
-class ServiceCollector:
-    """What the service knows of itself when it is asked: gates, queue, runs, bundles."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def collect(self) -> Iterator[Metric]:
-        """Every family, by model."""
-        service = self._service
-        waiting = GaugeMetricFamily(
-            "surrogate_requests_inside", "Requests let in and not answered yet.", labels=["model"]
-        )
-        size = GaugeMetricFamily("surrogate_request_bytes_inside", "Bytes of their bodies.", labels=["model"])
-        refused = CounterMetricFamily("surrogate_refused", "Requests told to come back later.", labels=["model"])
-        for name, gate in service.gates.items():
-            waiting.add_metric([name], gate.requests)
-            size.add_metric([name], gate.bytes)
-            refused.add_metric([name], gate.refused)
-        yield from (waiting, size, refused)
-        yield GaugeMetricFamily("surrogate_queue_samples", "Samples that wait for a run.", value=service.engine.waiting)
-        memory = GaugeMetricFamily("surrogate_model_bytes", "Memory that bundles take.", labels=["model"])
-        for name, taken in service.repository.memory.items():
-            memory.add_metric([name], taken)
-        yield memory
-        yield GaugeMetricFamily("surrogate_broken_bundles", "Bundles refused.", value=len(service.repository.broken))
-        yield from self._of_graphs()
-
-    def _of_graphs(self) -> Iterator[Metric]:
-        found = self._service.engine.all_statistics()
-        for name, (text, key, unit) in STATISTICS.items():
-            family = CounterMetricFamily(name, text, labels=["model", "version", "graph"])
-            for (owner, file), statistics in found.items():
-                family.add_metric([*owner.split("/"), file.removesuffix(".onnx")], unit * getattr(statistics, key))
-            yield family
+)  # fmt: skip
+ENCODE = Histogram(
+    "surrogate_inference_encode_seconds", "From the result to the last byte.", ("model",), buckets=BUCKETS,
+    registry=REGISTRY,
+)  # fmt: skip
+REJECTED = _counter("surrogate_rejected_total", "Requests refused.", "reason")
+FRAMES = _counter("surrogate_frames_total", "Forecast frames computed.", "model")
+JUDGED = _counter("surrogate_input_judged_total", "Inputs compared with the model's domain.", "model")
+OUTSIDE = _counter("surrogate_input_out_of_domain_total", "Inputs outside the model's domain.", "model")
+NONFINITE = _counter("surrogate_output_nonfinite_total", "Answers that are not finite where they must be.", "model")
+STATEMENTS = _counter("surrogate_statements_total", "Statements made.", "model", "kind")
+CONTRACT = _counter("surrogate_contract_outcomes_total", "Tolerance contracts ended.", "model", "outcome")
 
 
-FRAMES = Counter("surrogate_frames_total", "Forecast frames computed, by model.", ("model",), registry=REGISTRY)
+@dataclass
+class Models:
+    """What metrics know of the models that are served."""
+
+    versions: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    watches: dict[str, DriftWatch] = field(default_factory=dict)
+
+    def expect(self, served: Iterable[tuple[str, str]], routes: Iterable[str]) -> None:
+        """Bring every series into being that these versions, oldest first, can need."""
+        versions: dict[str, tuple[str, ...]] = {}
+        for name, version in served:
+            versions[name] = (*versions.get(name, ()), version)
+        for name, found in versions.items():
+            self.watches.setdefault(name, DriftWatch())
+            for counter in (FRAMES, JUDGED, OUTSIDE, NONFINITE):
+                counter.labels(name)
+            for counter, values in ((STATEMENTS, KINDS), (CONTRACT, OUTCOMES)):
+                for value in values:
+                    counter.labels(name, value)
+            for version, route, code in itertools.product(found, routes, CODES):
+                REQUESTS.labels(name, version, route, code)
+        for reason in REASONS.values():
+            REJECTED.labels(reason)
+        self.versions = versions
+
+    def labels(self, name: str, version: str | None) -> tuple[str, str]:
+        """Model and version as labels: of the latest where none is named, `unknown` for what is not served."""
+        if not name:
+            return "", ""
+        found = self.versions.get(name)
+        if found is None or (version is not None and version not in found):
+            return UNKNOWN, ""
+        return name, version or found[-1]
+
+    def judge(self, name: str, verdicts: Iterable[Validity]) -> None:
+        """Inputs that have been compared with the domain."""
+        watch = self.watches.get(name)
+        for verdict in verdicts:
+            _of(JUDGED, name).inc()
+            if not verdict.in_domain:
+                _of(OUTSIDE, name).inc()
+            if watch is not None:
+                watch.see(verdict.p_value)
+
+    def answered(self, name: str, results: Iterable[np.ndarray], answer: Answer) -> None:
+        """What a graph has given, and the answer made of it with its verdicts, statements and bands."""
+        if not all(math.isfinite(float(np.sum(values))) for values in results):  # NaN and infinity survive the sum
+            _of(NONFINITE, name).inc()
+        self.judge(name, answer.validity)
+        for statements in answer.statements:
+            self.stated(name, statements)
+        watch = self.watches.get(name)
+        band = next((band for band in answer.bands.values() if band is not None), None)
+        if watch is not None and band is not None:  # the first field stands for the model
+            watch.see_width(float(np.mean(band.upper - band.lower)))
+
+    def stated(self, name: str, statements: Iterable[Statement]) -> None:
+        """Statements that go out."""
+        for statement in statements:
+            _of(STATEMENTS, name, statement.kind).inc()
+
+
+MODELS = Models()
+
+
+@lru_cache(4096)
+def _of(counter: Counter, *labels: str) -> Counter:
+    """Looking series up by their labels takes longer than counting."""
+    return counter.labels(*labels)
+
+
+@lru_cache(4096)
+def _times(model: str, route: str) -> Histogram:
+    return TOTAL.labels(model, route)
+
+
+@lru_cache(256)
+def _encoding(model: str) -> Histogram:
+    return ENCODE.labels(model)
 
 
 def exposition() -> tuple[bytes, str]:
@@ -79,42 +151,90 @@ def exposition() -> tuple[bytes, str]:
     return generate_latest(REGISTRY), CONTENT_TYPE_LATEST
 
 
+def refused(status: int) -> None:
+    """Count a request that was refused, if it was."""
+    reason = REASONS.get(status)
+    if reason is not None:
+        _of(REJECTED, reason).inc()
+
+
 class Measure:
-    """ASGI middleware: counts and times every request under its route template, never under a raw path."""
+    """ASGI middleware: every request has an id, is counted and timed under its route template, never under a raw path."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        start, numbers = secrets.token_hex(4), itertools.count()
+        self._new_id: Callable[[], bytes] = lambda: b"%b-%x" % (start.encode(), next(numbers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status = time.perf_counter(), 500
+        started, status, identity = time.perf_counter(), 500, self._identity(scope)
 
         async def watch(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
+                message["headers"] = [*message.get("headers", ()), (REQUEST_ID, identity)]
             await send(message)
 
         try:
             await self.app(scope, receive, watch)
         finally:
-            requests, latency = _series(*_labels(scope, status), status)
-            requests.inc()
-            latency.observe(time.perf_counter() - started)
+            _count(scope, status, started)
+
+    def _identity(self, scope: Scope) -> bytes:
+        """The client's id for its request where it is harmless, else one of ours."""
+        for name, value in scope["headers"]:
+            if name == REQUEST_ID and _acceptable(value):
+                scope["request_id"] = value
+                return bytes(value)
+        scope["request_id"] = found = self._new_id()
+        return found
 
 
-@lru_cache(4096)
-def _series(route: str, model: str, status: int) -> tuple[Counter, Histogram]:
-    """Looking series up by their labels takes longer than counting."""
-    return REQUESTS.labels(route, model, str(status)), LATENCY.labels(route, model)
+def _count(scope: Scope, status: int, started: float) -> None:
+    ended = time.perf_counter()
+    scope["surrogate_route"] = route = _template(scope)
+    named, visit = scope.get("path_params") or {}, scope.get("visit")
+    name = (visit.model if visit is not None else "") or str(named.get("name") or named.get("model") or "")
+    model, version = MODELS.labels(name.partition(":")[0], named.get("version"))
+    _of(REQUESTS, model, version, route, str(status)).inc()
+    if route not in HEALTH:
+        refused(status)
+    if visit is not None and visit.model:
+        _times(model, route).observe(ended - started)
+        if visit.concluded:
+            _encoding(model).observe(ended - visit.concluded)
+    if _log.isEnabledFor(logging.INFO):
+        _log.info("request", extra=_facts(scope, status, model, version, route, ended - started))
 
 
-def _labels(scope: Scope, status: int) -> tuple[str, str]:
-    """Route template and model; names that are not served are not labels, or clients could create series."""
-    route: Any = scope.get("route")
-    template = getattr(route, "path", "unmatched")
-    name = str(scope.get("path_params", {}).get("name", ""))
-    return template, name if status != 404 else ""
+def _template(scope: Scope) -> str:
+    """The route as it is documented: routers that are included know nothing of their prefix, mounts have it apart."""
+    path = getattr(scope.get("route"), "path", None)
+    if path is None:
+        return "unmatched"
+    prefix = OWN if scope["path"].startswith(f"{OWN}/") and not path.startswith(OWN) else scope.get("root_path", "")
+    return f"{prefix}{path}"
+
+
+def _facts(scope: Scope, status: int, model: str, version: str, route: str, seconds: float) -> dict[str, Any]:
+    """What a line of the log says of a request: never a body, a query or a key."""
+    facts: dict[str, Any] = {
+        "request_id": scope["request_id"].decode(), "method": scope["method"], "route": route, "status": status,
+        "total_ms": round(seconds * 1e3, 3),
+    }  # fmt: skip
+    if model:
+        facts |= {"model": model, "model_version": version}
+    visit = scope.get("visit")
+    if visit is not None and visit.model:
+        ticket = visit.ticket
+        facts |= {"queue_ms": round(ticket.queued_ns / 1e6, 3), "compute_ms": round(ticket.computed_ns / 1e6, 3)}
+    with suppress(KeyError):
+        facts["client_id"] = scope["client_name"]
+    if status in REASONS:
+        facts["reason"] = REASONS[status]
+    return facts

@@ -15,10 +15,11 @@ from models.errors import BrokenBundle, SurrogateError
 from models.fields import check_names
 from models.repository import SHIPPED, Repository, bundle_folders, load_surrogate
 from models.runtime import RuntimeOptions
+from models.signature import Signers, read_signers
 from models.surrogate import Question, Surrogate, describe
 
 
-def _check(root: Path) -> int:
+def _check(root: Path, signers: Signers) -> int:
     failed, folders = 0, bundle_folders(root)
     if not folders:
         print("FAILED: expected bundles, <name>/<version>/manifest.json, got none", file=sys.stderr)
@@ -26,7 +27,7 @@ def _check(root: Path) -> int:
     for folder in folders:
         label = f"{folder.parent.name}/{folder.name}"
         try:
-            distance = check_golden(load_surrogate(folder, RuntimeOptions()))
+            distance = check_golden(load_surrogate(folder, RuntimeOptions(), signers=signers))
         except BrokenBundle as error:
             failed += 1
             print(f"FAILED {label}: {error}")
@@ -81,7 +82,8 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--zoo", type=Path, default=SHIPPED, help="directory of bundles")
     commands = result.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="names, versions, titles")
-    commands.add_parser("check", help="verify hashes, shapes and golden outputs of every bundle")
+    check = commands.add_parser("check", help="verify hashes, shapes and golden outputs of every bundle")
+    check.add_argument("--signers", type=Path, help="PEM file of public keys: bundles must be signed by one of them")
     one = commands.add_parser("describe", help="everything a manifest says")
     one.add_argument("model")
     run = commands.add_parser("predict", help="inputs in an .npz or .npy file to an .npz file")
@@ -101,7 +103,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; the exit status is 1 when something is wrong."""
     options = parser().parse_args(arguments)
     if options.command == "check":
-        return _check(options.zoo)
+        return _check(options.zoo, () if options.signers is None else read_signers(options.signers))
     repository = Repository(options.zoo, RuntimeOptions())
     try:
         if options.command == "list":

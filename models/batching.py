@@ -9,7 +9,8 @@ less time than handing it to another thread does not queue at all.
 import logging
 import threading
 import time
-from collections import deque
+from bisect import bisect_left
+from collections import Counter, deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -28,13 +29,17 @@ LARGEST_BATCH = 16
 UNMEASURED_BATCH = 4
 WORTHWHILE = 0.97  # a larger batch must save this much per sample to be preferred: latency counts too
 AT_ONCE = 1e-4  # seconds: about what the way to another thread and back takes
+BOUNDS = tuple(round(1e9 * s) for s in (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5))
 RETRY_AFTER = 1.0
 _log = logging.getLogger(__name__)
 
 
 @dataclass
 class Statistics:
-    """What one graph has done; times in nanoseconds, `batches` counts runs by batch size with their time."""
+    """What one graph has done; times in nanoseconds.
+
+    `batches` counts runs by batch size with their time, `waits` samples and `times` runs by time, up to each of BOUNDS.
+    """
 
     samples: int = 0
     runs: int = 0
@@ -44,6 +49,8 @@ class Statistics:
     computed_ns: int = 0
     last: float = 0.0
     batches: dict[int, list[int]] = field(default_factory=dict)
+    waits: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
+    times: list[int] = field(default_factory=lambda: [0] * (len(BOUNDS) + 1))
 
 
 @dataclass(eq=False)
@@ -138,7 +145,7 @@ class Engine:
         except Exception:
             self.statistics(graph).failures += 1
             raise
-        self._count(graph, count, 0, started)
+        ticket.note(0, self._count(graph, [(0, count)], started))
         return results
 
     def run(self, graph: Graph, feeds: Mapping[str, np.ndarray]) -> Results:
@@ -173,6 +180,12 @@ class Engine:
         """Samples in the queue."""
         with self._changed:
             return sum(job.count for queue in self._queues.values() for job in queue)
+
+    @property
+    def waiting_by_owner(self) -> Mapping[str, int]:
+        """Jobs in the queue, by name/version."""
+        with self._changed:
+            return Counter(job.graph.owner for queue in self._queues.values() for job in queue)
 
     def close(self) -> None:
         """Finish what was accepted; refuse what comes after."""
@@ -228,12 +241,12 @@ class Engine:
         except Exception as error:  # noqa: BLE001  ONNX Runtime raises a dozen unrelated classes
             self._failed(batch, error)
             return
-        count = sum(job.count for job in batch)
-        self._count(graph, count, sum((started - job.since) * job.count for job in batch), started)
+        took = self._count(graph, [(started - job.since, job.count) for job in batch], started)
         first = 0
         for job in batch:
             part = results if len(batch) == 1 else [values[first : first + job.count] for values in results]
             first += job.count
+            job.ticket.note(started - job.since, took)
             _hand_over(job, part, None)
 
     def _failed(self, batch: list[_Job], error: Exception) -> None:
@@ -253,16 +266,21 @@ class Engine:
             self.statistics(job.graph).dropped += 1
             _hand_over(job, None, job.ticket.reason)
 
-    def _count(self, graph: Graph, count: int, queued: int, started: int) -> None:
-        """Note a run of `count` samples that had waited `queued` ns together."""
+    def _count(self, graph: Graph, waits: list[tuple[int, int]], started: int) -> int:
+        """Note a run of samples, (ns that they waited, how many) of each job; the time it took."""
         took = time.perf_counter_ns() - started
+        count = sum(samples for _, samples in waits)
         facts = self.statistics(graph)
         with self._counting:
             facts.samples, facts.runs, facts.last = facts.samples + count, facts.runs + 1, time.time()
-            facts.queued_ns += queued
+            for wait, samples in waits:
+                facts.queued_ns += wait * samples
+                facts.waits[bisect_left(BOUNDS, wait)] += samples
             facts.computed_ns += took
+            facts.times[bisect_left(BOUNDS, took)] += 1
             entry = facts.batches.setdefault(count, [0, 0])
             entry[0], entry[1] = entry[0] + 1, entry[1] + took
+        return took
 
     def _reconsider(self) -> None:
         """A ticket has ended: forget its work in the queue; stop a run that nobody waits for."""

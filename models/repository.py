@@ -8,6 +8,7 @@ import contextlib
 import logging
 import os
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -17,6 +18,7 @@ from models import acceptance, catalog
 from models.bundle import MANIFEST_FILE, WEIGHTS_FILE, read, read_manifest
 from models.errors import BrokenBundle, UnknownModel, UnknownVersion
 from models.runtime import DeviceUnavailable, RuntimeOptions, Scheduler
+from models.signature import Signers, signature_file, verify
 from models.surrogate import Surrogate
 
 SHIPPED = Path(__file__).parent / "zoo"
@@ -36,12 +38,16 @@ def _version_key(version: str) -> tuple[int, str]:
     return (int(version), "") if version.isdigit() else (-1, version)
 
 
-def load_surrogate(folder: Path, options: RuntimeOptions, scheduler: Scheduler | None = None) -> Surrogate:
+def load_surrogate(
+    folder: Path, options: RuntimeOptions, scheduler: Scheduler | None = None, signers: Signers = ()
+) -> Surrogate:
     """Verify and load one bundle; its physical model joins when the catalogue has one.
 
-    Raises BrokenBundle.
+    With `signers`, one of them must have signed it. Raises BrokenBundle.
     """
     bundle = read(folder)
+    if signers:
+        verify(bundle, folder, signers)
     if (bundle.manifest.name, bundle.manifest.version) != (folder.parent.name, folder.name):
         raise BrokenBundle(MANIFEST_FILE, f"name and version {folder.parent.name}/{folder.name}", "others")
     physics = bundle.manifest.physical_model
@@ -62,15 +68,16 @@ def least_memory(folder: Path) -> int:
 
 @dataclass(frozen=True)
 class Entry:
-    """One version that is served, as its files were when it was loaded, and the bytes it takes.
+    """One version that is served, as its files were when it was loaded, the bytes it takes and the seconds it took.
 
-    These are what the process grew by while it was loaded and tried (sessions pack weights and keep their activations),
+    The bytes are what the process grew by while it was loaded and tried (sessions pack weights and keep their activations),
     shared out by `least_memory` among bundles that were loaded side by side.
     """
 
     surrogate: Surrogate
     state: State
     memory: int
+    seconds: float
 
 
 Table = Mapping[tuple[str, str], Entry]
@@ -80,12 +87,19 @@ class Repository:
     """Surrogates by name and version; a broken bundle is reported and the rest are served.
 
     With a scheduler, bundles have to pass `models.acceptance` before they serve; those there at the start are measured
-    by `measure`, later ones before they are swapped in. `limit` is the most bytes that bundles may take together.
+    by `measure`, later ones before they are swapped in. `limit` is the most bytes that bundles may take together;
+    `signers` are those who may have made them, anybody where there are none.
     """
 
     def __init__(
-        self, root: Path, options: RuntimeOptions, scheduler: Scheduler | None = None, limit: int | None = None
+        self,
+        root: Path,
+        options: RuntimeOptions,
+        scheduler: Scheduler | None = None,
+        limit: int | None = None,
+        signers: Signers = (),
     ) -> None:
+        self._signers = signers
         self._root, self._options, self._scheduler, self._limit = root, options, scheduler, limit
         self._table: Table = {}
         self._refused: dict[tuple[str, str], State] = {}
@@ -94,6 +108,7 @@ class Repository:
         self.broken: dict[str, str] = {}
         self.generation = 0
         self.refresh()
+        self._broken_at_start = frozenset(self.broken)
 
     @property
     def surrogates(self) -> tuple[Surrogate, ...]:
@@ -108,6 +123,19 @@ class Repository:
         for (name, _), entry in self._table.items():
             found[name] = found.get(name, 0) + entry.memory
         return found
+
+    @property
+    def is_ready(self) -> bool:
+        """Something is served, and no bundle that was there at the start is still refused.
+
+        So a rollout with a bad bundle never takes over; a later swap that fails leaves what was there serving.
+        """
+        return bool(self._table) and self._broken_at_start.isdisjoint(self.broken)
+
+    @property
+    def load_seconds(self) -> Mapping[tuple[str, str], float]:
+        """Every version that is served and how long it took to verify, load and try."""
+        return {key: entry.seconds for key, entry in self._table.items()}
 
     @property
     def unloaded(self) -> frozenset[str]:
@@ -219,7 +247,8 @@ class Repository:
             taken += entry.memory
             self.broken.pop(label, None)
             self._refused.pop(key, None)
-            _log.info("bundle %s is served", label)
+            facts = {"bundle_sha256": entry.surrogate.manifest.digest[7:19], "load_seconds": round(entry.seconds, 3)}
+            _log.info("bundle %s is served", label, extra=facts)
         return found
 
     def _open(self, folder: Path, state: State) -> Entry:
@@ -232,14 +261,14 @@ class Repository:
             raise BrokenBundle(MANIFEST_FILE, "a bundle that can be read", got) from error
 
     def _accepted(self, folder: Path, state: State) -> Entry:
-        memory = least_memory(folder)
+        began, memory = time.monotonic(), least_memory(folder)
         self._require_room(memory)
-        surrogate = load_surrogate(folder, self._options, self._scheduler)
+        surrogate = load_surrogate(folder, self._options, self._scheduler, self._signers)
         if self._scheduler is not None:
             acceptance.check_golden(surrogate)
             if self._is_serving:
                 acceptance.check_derivatives(surrogate)
-        return Entry(surrogate, state, memory)
+        return Entry(surrogate, state, memory, time.monotonic() - began)
 
     def _require_room(self, memory: int) -> None:
         if self._limit is not None and memory > self._limit:
@@ -258,7 +287,7 @@ def _state(folder: Path) -> State:
     """What tells that files have changed, without reading them."""
     found = []
     with contextlib.suppress(OSError):  # files may go while we look; the next look sees it
-        for path in sorted(folder.iterdir()):
+        for path in (*sorted(folder.iterdir()), *signature_file(folder).parent.glob(signature_file(folder).name)):
             status = path.lstat()
             found.append((path.name, status.st_size, status.st_mtime_ns))
     return tuple(found)

@@ -17,10 +17,11 @@ Result = TypeVar("Result")
 class Ticket:
     """Ends once, for one reason; whoever works on it is told."""
 
-    __slots__ = ("_reason", "_watchers", "deadline", "seconds")
+    __slots__ = ("_reason", "_watchers", "computed_ns", "deadline", "queued_ns", "seconds")
 
     def __init__(self, seconds: float | None = None) -> None:
         self.seconds = seconds
+        self.queued_ns = self.computed_ns = 0
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self._reason: Ended | None = None
         self._watchers: list[Callable[[], None]] = []
@@ -48,6 +49,11 @@ class Ticket:
     def expire(self) -> None:
         """End it for its deadline."""
         self.end(DeadlinePassed(self.seconds or 0.0))
+
+    def note(self, queued_ns: int, computed_ns: int) -> None:
+        """Time spent on it in the queue and in a run."""
+        self.queued_ns += queued_ns
+        self.computed_ns += computed_ns
 
     def watch(self, watcher: Callable[[], None]) -> None:
         """Have `watcher` called, from any thread, when the ticket is ended."""

@@ -37,7 +37,7 @@ def eventually(holds: Callable[[], bool], what: str) -> None:
 
 
 def nothing_is_left(address: str) -> None:
-    names = ("surrogate_requests_inside", "surrogate_request_bytes_inside", "surrogate_queue_samples")
+    names = ("surrogate_inference_inflight", "surrogate_inflight_bytes", "surrogate_inference_pending_requests")
     eventually(lambda: not any(metric(address, name) for name in names), "requests or bytes were never given back")
 
 

@@ -3,10 +3,10 @@
 from inspect import isawaitable
 
 from starlette.requests import Request
-from starlette.routing import Mount, Router
+from starlette.routing import BaseRoute, Mount, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import errors
+from api import errors, telemetry
 from api.protocols import open_inference, tesseract, umbridge
 from api.protocols.open_inference.failures import HANDLERS
 from api.service import Visits
@@ -22,6 +22,7 @@ async def refusal(scope: Scope, error: SurrogateError) -> ASGIApp:
     handlers = {"v2": HANDLERS, "umbridge": umbridge.handlers(), "tesseract": tesseract.handlers()}
     handle = handlers.get(face, {SurrogateError: errors.domain})[SurrogateError]
     found = handle(Request(scope), error)
+    telemetry.refused(errors.STATUS[type(error)])
     answer: ASGIApp = await found if isawaitable(found) else found
     return answer
 
@@ -30,13 +31,19 @@ class Faces:
     """The applications of the foreign protocols."""
 
     def __init__(self, version: str, umbridge_at_root: bool) -> None:
-        mounts = {"/umbridge": umbridge.application(), "/tesseract": tesseract.application()}
+        self._mounts = mounts = {"/umbridge": umbridge.application(), "/tesseract": tesseract.application()}
         routes = [Mount(path, app) for path, app in mounts.items()]
         self._mounted = Router(routes, redirect_slashes=False, default=mounts["/umbridge"])
         self._open_inference = open_inference.Application(version)
         self._visited = Measure(Visits(self._dispatch))
         self._paths = (OPEN_INFERENCE, *mounts, *(umbridge.PATHS if umbridge_at_root else ()))
         self._below = tuple(f"{path}/" for path in (OPEN_INFERENCE, *mounts))
+
+    @property
+    def routes(self) -> list[tuple[str, BaseRoute]]:
+        """Every route with what stands before its path."""
+        mounted = [(path, route) for path, app in self._mounts.items() for route in app.routes]
+        return [*mounted, *(("", route) for route in self._open_inference.routes)]
 
     def has(self, path: str) -> bool:
         """Whether a path is one of theirs."""

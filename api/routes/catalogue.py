@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from api.encodings import json
 from api.routes import requests
 from api.schemas import compact
+from api.security.pages import page_headers
 from api.service import service_of, visit_of
 from models.bundle import CARD_FILE, GOLDEN_FILE
 from models.errors import NotOffered
@@ -65,7 +66,7 @@ async def card(request: Request, name: str, version: str | None = None) -> Respo
     body = MarkdownIt("commonmark", {"html": False}).enable("table").render(text).replace('src="', 'src="card/')
     style = "body{font:16px/1.5 system-ui;max-width:60rem;margin:2rem auto;padding:0 1rem}img{max-width:100%}td,th{padding:.2rem .8rem;text-align:left}"
     page = f"<!doctype html><html lang=en><meta charset=utf-8><title>{name}</title><style>{style}</style>{body}</html>"
-    return Response(page, media_type=HTML)
+    return Response(page, headers=page_headers(page, "'unsafe-inline'"), media_type=HTML)  # columns are aligned inline
 
 
 @router.get("/models/{name}/card/{picture}")

@@ -17,7 +17,7 @@ from api.routes import answers, requests
 from api.routes.predict import require_one_sample
 from api.schemas import ForecastOptions, parse_options
 from api.service import visit_of
-from api.telemetry import FRAMES
+from api.telemetry import FRAMES, MODELS
 from models.errors import SurrogateError
 from models.forecast import Forecast, Frame, Summary, choose_lead_times, lead_times_of
 from models.surrogate import Surrogate
@@ -94,6 +94,7 @@ async def _read(request: Request, surrogate: Surrogate) -> Asked:
     requests.check_answer_size(request, surrogate, len(next(iter(inputs.values()))), frames)
     question = options.question(surrogate)
     found = await visit.off_loop(lambda: Forecast(surrogate, inputs, times, question))
+    MODELS.judge(surrogate.manifest.name, found.validity)
     return Asked(surrogate, inputs, found, options, batched, requests.head(surrogate))
 
 
@@ -106,6 +107,8 @@ def _counted(forecast: Forecast) -> Iterator[Frame]:
     for frame in forecast.frames():
         current().check()
         FRAMES.labels(forecast.surrogate.manifest.name).inc()
+        for statements in frame.statements:
+            MODELS.stated(forecast.surrogate.manifest.name, statements)
         yield frame
 
 

@@ -18,13 +18,12 @@ async def healthz() -> Response:
 
 @router.get("/readyz")
 async def readyz(request: Request) -> Response:
-    """200 when at least one model is served; broken bundles are named with the reason."""
+    """200 when models are served and none that was there at the start was refused; what is refused says why."""
     repository = service_of(request).repository
     served = [f"{s.manifest.name}/{s.manifest.version}" for s in repository.surrogates]
-    answer = requests.json_response(
-        {"status": "ready" if served else "empty", "models": served, "broken": repository.broken}
-    )
-    answer.status_code = 200 if served else 503
+    status = "ready" if repository.is_ready else "incomplete" if served else "empty"
+    answer = requests.json_response({"status": status, "models": served, "broken": repository.broken})
+    answer.status_code = 200 if repository.is_ready else 503
     return answer
 
 

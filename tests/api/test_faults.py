@@ -150,7 +150,7 @@ def test_full_means_an_immediate_503_and_health_stays_well(zoo, body):
         with connect(address) as one, connect(address) as two:
             for link in (one, two):
                 link.sendall(head(len(body)) + body[:-1])
-            eventually(lambda: metric(address, "surrogate_requests_inside") == 2, "two requests were never inside")
+            eventually(lambda: metric(address, "surrogate_inference_inflight") == 2, "two requests were never inside")
             began = time.monotonic()
             full = httpx.post(address + PREDICT, content=body, headers=JSON)
             assert (full.status_code, full.json()["code"]) == (503, "overloaded")
@@ -233,7 +233,7 @@ def test_sigterm_under_load_answers_what_was_accepted(zoo, body):
     links = [connect(address) for _ in range(8)]
     for link in links:
         link.sendall(head(len(long), "/v1/models/burgers/forecast") + long)
-    eventually(lambda: metric(address, "surrogate_requests_inside") == 8, "eight requests were never inside")
+    eventually(lambda: metric(address, "surrogate_inference_inflight") == 8, "eight requests were never inside")
     process.send_signal(signal.SIGTERM)
     for link in links:
         received = b""

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import hashlib
 import http.server
 import re
 import threading
@@ -358,3 +359,37 @@ def test_settings_of_tokens_and_limits_belong_together():
         token_settings("jwks.json", token_algorithms="RS256 HS256")  # noqa: S106
     with pytest.raises(ValidationError, match="LIMITS"):
         Settings(limits="60/minute")
+
+
+# ---- browsers -------------------------------------------------------------------------------------------------------
+
+
+def test_other_origins_may_nothing_unless_they_are_named(key_file):
+    write_key(key_file)
+    ask = {"Origin": "https://maps.example.org", "Access-Control-Request-Method": "POST"}
+    preflight = ask | {"Access-Control-Request-Headers": "authorization,content-type"}
+    closed = asked(create_app(Settings(keys=key_file)), "OPTIONS", "/v1/models/darcy/predict", headers=preflight)
+    assert closed.status_code == 401 and not [name for name in closed.headers if name.startswith("access-control")]
+    app = create_app(Settings(keys=key_file, origins="https://maps.example.org https://other.example.org"))
+    opened = asked(app, "OPTIONS", "/v1/models/darcy/predict", headers=preflight)
+    assert opened.status_code == 200
+    assert opened.headers["Access-Control-Allow-Origin"] == "https://maps.example.org"
+    refused = asked(app, "POST", "/v1/models/darcy/predict", headers={"Origin": "https://maps.example.org"})
+    assert refused.status_code == 401 and "Access-Control-Allow-Origin" in refused.headers
+    stranger = asked(app, "OPTIONS", "/v1/models/darcy/predict", headers=preflight | {"Origin": "https://evil.example"})
+    assert "Access-Control-Allow-Origin" not in stranger.headers
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/v1/models/darcy/card"])
+def test_pages_take_scripts_from_here_only_and_their_own_by_hash(client, path):
+    page = client.get(path, headers={"Accept": "text/html"})
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["Content-Security-Policy"].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert "unsafe-inline" not in policy["script-src"] and "unsafe-eval" not in policy["script-src"]
+    assert page.headers["X-Content-Type-Options"] == "nosniff"
+    for text in re.findall(r"<script>(.*?)</script>", page.text, re.DOTALL):
+        digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+        assert f"'sha256-{digest}'" in policy["script-src"]
+    assert not re.search(r"\son\w+=", page.text), "handlers in markup would be blocked"
+    for source in re.findall(r'(?:src|href)="(https?:[^"]*)"', re.sub(r"<a [^>]*>", "", page.text)):
+        pytest.fail(f"{source} would be blocked")

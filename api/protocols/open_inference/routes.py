@@ -128,10 +128,10 @@ async def live(_request: Request) -> Response:
 
 
 async def ready(request: Request) -> Response:
-    """At least one model is served."""
-    if service_of(request).repository.surrogates:
+    """The verdict of /readyz."""
+    if service_of(request).repository.is_ready:
         return _json({"ready": True, "live": True})
-    return _json({"error": "no model is served", "ready": False, "live": True}, 503)
+    return _json({"error": "a bundle is missing; /readyz says why", "ready": False, "live": True}, 503)
 
 
 async def model_ready(request: Request) -> Response:

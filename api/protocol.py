@@ -1,0 +1,99 @@
+"""uvicorn's protocol with limits on headers: their size, their number, and the time they take to arrive.
+
+httptools refuses what smuggles requests (Content-Length beside Transfer-Encoding) and limits nothing else.
+"""
+
+import asyncio
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+HEADER_BYTES = 64 * 1024
+HEADERS = 100
+HEADER_SECONDS = 10.0
+
+
+class LimitedProtocol(HttpToolsProtocol):
+    """One connection."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._in_headers, self._is_refused = True, False
+        self._received = self._parsed = 0
+        self._deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Headers have to follow."""
+        super().connection_made(transport)
+        self._arm()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing will."""
+        self._disarm()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes of a request; in its headers they are counted."""
+        if self._is_refused:
+            return
+        super().data_received(data)
+        if self._in_headers and not self._is_refused and not self.transport.is_closing():
+            self._received += len(data)
+            if self._received > HEADER_BYTES:
+                self._refuse(431)
+            elif self._deadline is None:
+                self._arm()
+
+    def on_message_begin(self) -> None:
+        """The first bytes of a request."""
+        super().on_message_begin()
+        self._in_headers, self._received, self._parsed = True, 0, 0
+
+    def on_url(self, url: bytes) -> None:
+        """The request line counts as well."""
+        super().on_url(url)
+        self._count(len(url))
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header."""
+        super().on_header(name, value)
+        self._count(len(name) + len(value))
+
+    def on_headers_complete(self) -> None:
+        """All headers; a request that is refused goes no further."""
+        self._in_headers = False
+        self._disarm()
+        if not self._is_refused:
+            super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Part of a body."""
+        if not self._is_refused:
+            super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The end of a request."""
+        if not self._is_refused:
+            super().on_message_complete()
+
+    def _count(self, size: int) -> None:
+        self._parsed += size
+        if not self._is_refused and (self._parsed > HEADER_BYTES or len(self.headers) > HEADERS):
+            self._refuse(431)
+
+    def _arm(self) -> None:
+        self._deadline = self.loop.call_later(HEADER_SECONDS, self._refuse, 408)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _refuse(self, status: int) -> None:
+        self._disarm()
+        self._is_refused = True
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete:  # never into the answer before it
+            self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        self.transport.close()
