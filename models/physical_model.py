@@ -1,6 +1,6 @@
 """What a catalogue entry declares: equation, fields, sampler, solvers, bound, cases and recipes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -114,6 +114,32 @@ class Features:
     pull: Callable[[Arrays, Arrays], Arrays]
 
 
+@dataclass(frozen=True)
+class Improved:
+    """A better answer and what is certain about it after so many `iterations`; a further one multiplies the error by `rate`."""
+
+    outputs: Arrays
+    statements: tuple[Statement, ...]
+    iterations: int = 1
+    rate: float = 1.0
+
+
+@dataclass(frozen=True)
+class Corrector:
+    """Lowers the error of an answer step by step, and knows after every step what is left.
+
+    steps(inputs, outputs, statements) yields first the answer itself, with what only the corrector can say about it,
+    then better ones; `statements` are those of the mathematics about `outputs`. solve(inputs) gives what the steps tend
+    to, at a cost that does not depend on the inputs; refine(inputs, outputs) goes on from there on a grid of half the
+    width, once. `offers` lists norms and kinds of statements beyond the model's `bounds`.
+    """
+
+    steps: Callable[[Arrays, Arrays, tuple[Statement, ...]], Iterator[Improved]]
+    solve: Callable[[Arrays], Improved]
+    refine: Callable[[Arrays, Arrays], Improved]
+    offers: tuple[tuple[str, str], ...]
+
+
 @dataclass(frozen=True, kw_only=True)
 class PhysicalModel:
     """A catalogue entry. Functions take and return one sample, without a batch axis.
@@ -122,9 +148,11 @@ class PhysicalModel:
     (`lead_times.input`), neither has that input and every truth has a leading axis of `lead_times.values`.
     statements(inputs, outputs) are those of the mathematics; with lead times as input, both carry ascending times, those
     of `bound_times(requested)`, and each statement names its lead time.
-    `bounds` lists their norms and kinds. scores(inputs, means, deviations, truths) are the model's own accuracy figures of a whole split (batch axis first).
+    `bounds` lists their norms and kinds, `relative_norms` those norms that also have a relative statement. scores(inputs, means, deviations, truths) are the model's own accuracy figures of a whole split (batch axis first).
 
-    Only some physics can give the rest, None elsewhere: `features` are computed before the graph runs; solve(inputs) is the fallback on the served grid;
+    Only some physics can give the rest, None elsewhere: `features` are computed before the graph runs; solve(inputs) is the fallback on the served grid,
+    at one lead time or several ascending ones where they are an input, and `solves_truth` says that its answer is the
+    truth the model was trained on; `corrector` is what the tolerance contract turns to first;
     relative_bound(inputs, outputs) joins the validity detectors; audit holds the bound against a finer reference;
     solver_gradient(inputs, field, weights) is ∂(weights·u)/∂inputs by the solver's own adjoint;
     corrected(inputs, outputs, field, weights) is weights·u with a guaranteed remainder, by an adjoint of its own, and
@@ -159,6 +187,7 @@ class PhysicalModel:
     recipes: Mapping[str, Recipe]
     statements: Callable[[Arrays, Arrays], tuple[Statement, ...]]
     bounds: tuple[tuple[str, str], ...] = ()
+    relative_norms: tuple[str, ...] = ()
     baseline: Mapping[str, float] = field(default_factory=dict)
     published: Mapping[str, float] = field(default_factory=dict)
     notes: str = ""
@@ -179,6 +208,8 @@ class PhysicalModel:
     bound_times: Callable[[np.ndarray], np.ndarray] | None = None
     features: Features | None = None
     solve: Callable[[Arrays], Arrays] | None = None
+    solves_truth: bool = False
+    corrector: Corrector | None = None
     residual: Callable[[Arrays, Arrays], np.ndarray] | None = None
     relative_bound: Callable[[Arrays, Arrays], float] | None = None
     audit: Callable[[Arrays, Arrays], Audit] | None = None

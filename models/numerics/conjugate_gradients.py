@@ -10,11 +10,17 @@ Operator = Callable[[np.ndarray], np.ndarray]
 
 @dataclass(frozen=True)
 class Step:
-    """State after one step: the iterate, its residual, and the drop α_k ρ_k of the squared energy error."""
+    """State after one step: the iterate and its residual; the step's length α_k and ρ_k = r_kᵀM⁻¹r_k before it."""
 
     values: np.ndarray
     residual: np.ndarray
-    energy_drop: float
+    length: float
+    rho: float
+
+    @property
+    def energy_drop(self) -> float:
+        """By how much the step has lowered the squared energy error: α_k ρ_k."""
+        return self.length * self.rho
 
 
 def conjugate_gradient_steps(
@@ -22,7 +28,7 @@ def conjugate_gradient_steps(
 ) -> Iterator[Step]:
     """Yield the iterates of PCG for A x = b from `start`, given its `residual` b − A·start.
 
-    ρ_k = r_kᵀM⁻¹r_k; the energy error satisfies ‖x−x_k‖²_A − ‖x−x_{k+1}‖²_A = α_k ρ_k exactly
+    The energy error satisfies ‖x−x_k‖²_A − ‖x−x_{k+1}‖²_A = α_k ρ_k exactly
     (Hestenes & Stiefel 1952). Ends when the residual vanishes. The yielded arrays are reused.
     """
     values, residual = start.copy(), residual.copy()
@@ -34,7 +40,7 @@ def conjugate_gradient_steps(
         step = rho / float(np.vdot(direction, image))
         values += step * direction
         residual -= step * image
-        yield Step(values, residual, step * rho)
+        yield Step(values, residual, step, rho)
         correction = precondition(residual)  # after the yield: who stops here does not pay for it
         previous, rho = rho, float(np.vdot(residual, correction))
         direction *= rho / previous

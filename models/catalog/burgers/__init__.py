@@ -41,6 +41,7 @@ physical_model = PhysicalModel(
     draw=sampler.draw,
     pair=_pair,
     solve=reference.solve_sample,
+    solves_truth=True,
     statements=bound.statements,
     bounds=(("primitive_oscillation", "guaranteed"), ("l1", "guaranteed")),
     bound_times=bound.bound_times,

@@ -1,6 +1,6 @@
 """Darcy flow: −∇·(a∇u) = 1 on the unit square, u = 0 on the boundary."""
 
-from models.catalog.darcy import baselines, bound, cases, quantity, recipe, reference, sampler, shifts, spec
+from models.catalog.darcy import baselines, bound, cases, correction, quantity, recipe, reference, sampler, shifts, spec
 from models.physical_model import Arrays, PhysicalModel
 
 STRIDE = 5
@@ -64,6 +64,8 @@ physical_model = PhysicalModel(
     residual=lambda inputs, outputs: reference.residual(inputs["permeability"], outputs["pressure"]),
     statements=bound.statements,
     bounds=(("energy", "guaranteed"), ("l2", "guaranteed")),
+    relative_norms=("energy",),
+    corrector=correction.CORRECTOR,
     relative_bound=bound.relative_bound,
     audit=bound.audit,
     audits={"two_phase": 1000, "contrast_300": 200, "log_normal": 200},

@@ -24,11 +24,13 @@ from models.numerics.conjugate_gradients import conjugate_gradient_steps
 from models.numerics.control_volumes import control_volumes, interpolate
 from models.numerics.sine_transform import solve_bilinear_neumann, solve_bilinear_nodes
 from models.physical_model import Audit
-from models.statements import Statement, nothing
+from models.statements import Kind, Statement, nothing
 
 FRIEDRICHS = 1.0 / (np.pi * np.sqrt(2.0))
 TIGHTENING_STEPS = 12
 TIGHTENING_GAIN = 0.08  # steps go on while one lowers M² by this share: one step at contrast 4, several at 300
+
+INTERPOLATED = "between nodes the answer is the flux-continuous interpolation of its nodal values"
 
 Nodal = Float[np.ndarray, "x y"]
 
@@ -137,38 +139,56 @@ def energy_bound(
     if not np.all(permeability > 0.0):
         raise OutOfRange("permeability", "positive", f"minimum {np.min(permeability):g}")
     nodal = np.asarray(permeability, dtype=np.float64)
-    coefficient = control_volumes(nodal)
     load = control_volumes(np.broadcast_to(np.asarray(source, dtype=np.float64), nodal.shape))
     values = interpolate(np.asarray(pressure, dtype=np.float64), nodal)
-    flux = raviart_thomas.equilibrate(raviart_thomas.harmonic_flux(values, coefficient), load)
+    return function_bound(values, control_volumes(nodal), load, tightening_steps, with_lower)
+
+
+def function_bound(
+    values: bilinear.Nodes,
+    coefficient: bilinear.Cells,
+    source: bilinear.Cells,
+    tightening_steps: int = TIGHTENING_STEPS,
+    with_lower: bool = True,
+) -> EnergyBound:
+    """Two-sided bound for any Q1 function, zero on the boundary, on cells of constant coefficient and source."""
+    flux = raviart_thomas.equilibrate(raviart_thomas.harmonic_flux(values, coefficient), source)
     constitutive, flux = _constitutive_bound(flux, values, coefficient, tightening_steps)
     width = 1.0 / coefficient.shape[0]
-    imbalance = width * float(np.linalg.norm(load + flux.divergence(width)))
-    upper = constitutive + FRIEDRICHS / float(np.sqrt(nodal.min())) * imbalance
-    lower = _lower_bound(values, coefficient, load) if with_lower else 0.0
+    imbalance = width * float(np.linalg.norm(source + flux.divergence(width)))
+    upper = constitutive + FRIEDRICHS / float(np.sqrt(coefficient.min())) * imbalance
+    lower = _lower_bound(values, coefficient, source) if with_lower else 0.0
     return EnergyBound(lower, upper, float(np.sqrt(bilinear.energy_squared(values, coefficient))))
+
+
+def truth(permeability: Nodal) -> str:
+    """What the guaranteed statements measure against."""
+    cells = permeability.shape[0] - 1
+    return f"continuum, permeability constant on the control volume (side 1/{cells}) of each node"
+
+
+def norms_from_energy(
+    found: EnergyBound, lowest: float, kind: Kind, against: str, assumptions: tuple[str, ...]
+) -> tuple[Statement, ...]:
+    """What a bound in the energy norm says: absolute, relative, and in L2; `lowest` is the least permeability."""
+    energy = Statement("pressure", "energy", found.upper, kind, None, against, assumptions, lower=found.lower)
+    friedrichs = "energy bound times the Friedrichs constant 1/(π√(2 a_min))"
+    l2 = Statement(
+        "pressure", "l2", FRIEDRICHS / float(np.sqrt(lowest)) * found.upper, kind, None, against,
+        (friedrichs, *assumptions[1:]),
+    )  # fmt: skip
+    if found.relative is None:
+        reason = "the bound exceeds the energy of the answer itself"
+        return energy, replace(nothing("pressure", "energy", against, reason), relative=True), l2
+    return energy, replace(energy, value=found.relative, relative=True, lower=None), l2
 
 
 def statements(inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> tuple[Statement, ...]:
     """The guaranteed statements about one answer: energy norm, relative energy norm, L2 norm."""
     permeability = inputs["permeability"]
     result = energy_bound(outputs["pressure"], permeability)
-    cells = permeability.shape[0] - 1
-    truth = f"continuum, permeability constant on the control volume (side 1/{cells}) of each node"
-    interpolated = "between nodes the answer is the flux-continuous interpolation of its nodal values"
-    energy = Statement(
-        "pressure", "energy", result.upper, "guaranteed", None, truth,
-        ("boundary values exact", interpolated), lower=result.lower,
-    )  # fmt: skip
-    l2 = Statement(
-        "pressure", "l2", FRIEDRICHS / float(np.sqrt(permeability.min())) * result.upper, "guaranteed",
-        None, truth, ("energy bound times the Friedrichs constant 1/(π√(2 a_min))", interpolated),
-    )  # fmt: skip
-    if result.relative is None:
-        reason = "the bound exceeds the energy of the answer itself"
-        return energy, replace(nothing("pressure", "energy", truth, reason), relative=True), l2
-    relative = replace(energy, value=result.relative, relative=True, lower=None)
-    return energy, relative, l2
+    assumptions = ("boundary values exact", INTERPOLATED)
+    return norms_from_energy(result, float(permeability.min()), "guaranteed", truth(permeability), assumptions)
 
 
 def relative_bound(inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> float:

@@ -51,6 +51,7 @@ physical_model = PhysicalModel(
     statements=bound.statements,
     baseline={"rain": 0.0},
     bounds=(("l2", "none"), ("mass", "indicator")),
+    relative_norms=("mass",),
     mean_free=("elevation",),
     transforms={"maximum_depth": "square_root", "depth": "square_root"},
     stored_residuals=(),
@@ -61,6 +62,7 @@ physical_model = PhysicalModel(
     features=features.FEATURES,
     scores=scores.scores,
     solve=compiled.solve,
+    solves_truth=True,
     baselines=baselines.methods,
     fine_inputs=sampler.draw,
 )
