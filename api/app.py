@@ -32,17 +32,25 @@ from models.signature import read_signers
 VERSION = "0.1.0"
 
 
-async def _watch(repository: Repository, seconds: float) -> None:
+def _measure_costs(service: Service) -> None:
+    """What solving costs, of every model that can."""
+    for surrogate in service.repository.surrogates:
+        service.costs.measure(surrogate)
+
+
+async def _watch(service: Service, seconds: float) -> None:
     """Look for changed bundles now and then, beside the requests; before that, what need not be there at the start."""
-    loop = asyncio.get_running_loop()
+    loop, repository = asyncio.get_running_loop(), service.repository
     with ThreadPoolExecutor(1, thread_name_prefix="reload") as thread:
         await loop.run_in_executor(thread, repository.measure)
+        await loop.run_in_executor(thread, _measure_costs, service)
         await loop.run_in_executor(thread, importlib.import_module, "api.encodings.png")
         gc.collect()
         gc.freeze()  # what is there now stays: looking through it again and again holds requests up for 30 ms
         while seconds:
             await asyncio.sleep(seconds)
-            await loop.run_in_executor(thread, repository.refresh)
+            if await loop.run_in_executor(thread, repository.refresh):
+                await loop.run_in_executor(thread, _measure_costs, service)
 
 
 @contextmanager
@@ -121,7 +129,7 @@ def create_app(settings: Settings) -> FastAPI:
         with _service(settings, _computing(app)) as service:
             app.state.service = service
             async with asyncio.TaskGroup() as tasks:
-                watch = tasks.create_task(_watch(service.repository, settings.reload_seconds))
+                watch = tasks.create_task(_watch(service, settings.reload_seconds))
                 yield
                 watch.cancel()
 

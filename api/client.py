@@ -41,6 +41,7 @@ NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
 
 Band = Literal["simultaneous", "pointwise"]
 Method = Literal["gradient", "integrated_gradients", "occlusion", "shapley", "what_if"]
+OnMiss = Literal["flag", "correct", "solve", "refuse"]
 Inputs = Mapping[Any, Any]
 
 
@@ -420,7 +421,7 @@ class _Assembly:
         mean = self._variables[name]
         dims, units = tuple(map(str, mean.dims)), {"units": self._fields[name].units}
         spread = units | {"long_name": f"standard deviation of {name} in the ensemble"}
-        self.add(f"{name}_standard_deviation", dims, _decode(part["standard_deviation"]), spread)
+        self.add(f"{name}_standard_deviation", dims, _claimed(part["standard_deviation"], mean.shape), spread)
         for side in ("lower", "upper"):
             if side in part:
                 said = {"long_name": f"{side} end of the {part['level']:g} band of {name}"}
@@ -451,8 +452,9 @@ def _attributes(document: Mapping[str, Any]) -> dict[str, Any]:
         verdicts = document["validity"]
         for key in ("in_domain", "p_value", "reasons"):
             found[key] = [each[key] for each in verdicts] if isinstance(verdicts, list) else verdicts[key]
-    if "statements" in document:
-        found["statements"] = document["statements"]
+    for key in ("statements", "contract"):
+        if key in document:
+            found[key] = document[key]
     return found
 
 
@@ -690,7 +692,7 @@ class Card(str):
 
 def _options(
     level: float, band: Band, quantiles: Sequence[float], thresholds: Mapping[str, Sequence[float]] | None,
-    members: bool, bounds: bool,
+    members: bool, bounds: bool, tolerance: Mapping[str, Any] | None, on_miss: OnMiss, accept: Sequence[str] | None,
 ) -> dict[str, Any]:  # fmt: skip
     parts = [
         "outputs",
@@ -699,7 +701,10 @@ def _options(
         *(["statements"] if bounds else []),
         *(["members"] if members else []),
     ]
-    asked = {"level": level, "band": band, "quantiles": list(quantiles), "thresholds": thresholds or {}}
+    asked: dict[str, Any] = {"level": level, "band": band, "quantiles": list(quantiles), "thresholds": thresholds or {}}
+    if tolerance is not None:
+        asked |= {"tolerance": dict(tolerance), "on_miss": on_miss}
+        asked |= {} if accept is None else {"accept": list(accept)}
     return asked | {"include": parts, "encoding": "base64"}
 
 
@@ -745,14 +750,17 @@ class Model:
     def predict(
         self, inputs: Inputs | None = None, /, *, level: float = 0.9, band: Band = "simultaneous",
         quantiles: Sequence[float] = (), thresholds: Mapping[str, Sequence[float]] | None = None,
-        members: bool = False, bounds: bool = True, timeout: float | None = None, **fields: Any,
+        members: bool = False, bounds: bool = True, tolerance: Mapping[str, Any] | None = None,
+        on_miss: OnMiss = "flag", accept: Sequence[str] | None = None, timeout: float | None = None, **fields: Any,
     ) -> xr.Dataset:  # fmt: skip
         """Outputs f with f_standard_deviation, f_lower and f_upper, NaN where inputs are out of domain.
 
         `quantiles` adds f_quantiles, `thresholds` (by output field) the probability f_exceedance, `members` f_members.
-        `bounds`: also the statements about the error, which may cost more than the prediction.
+        `bounds`: also the statements about the error, which may cost more than the prediction. `tolerance`: the largest
+        error that will do, {"quantity", "norm", "value", "relative"}; `on_miss` how far to go for it, and `accept` which
+        kinds of statement count. What became of it is the attribute `contract`; a refusal raises Problem.
         """
-        options = _options(level, band, quantiles, thresholds, members, bounds)
+        options = _options(level, band, quantiles, thresholds, members, bounds, tolerance, on_miss, accept)
         document = self._post("predict", self._inputs(inputs, fields) | options, timeout)
         assembly = _Assembly(self.outputs)
         assembly.add_answer(document)
@@ -762,13 +770,14 @@ class Model:
         self, inputs: Inputs | None = None, /, lead_times: Sequence[float] | None = None, *, steps: int | None = None,
         level: float = 0.9, band: Band = "simultaneous", quantiles: Sequence[float] = (),
         thresholds: Mapping[str, Sequence[float]] | None = None, members: bool = False, bounds: bool = True,
+        tolerance: Mapping[str, Any] | None = None, on_miss: OnMiss = "flag", accept: Sequence[str] | None = None,
         timeout: float | None = None, **fields: Any,
     ) -> xr.Dataset:  # fmt: skip
         """As predict, along `lead_time`: at `lead_times`, at `steps` of the usual ones, or at all of these.
 
         An input that is the lead time itself is not needed. `valid_time` is there where inputs carry a date.
         """
-        options = _options(level, band, quantiles, thresholds, members, bounds)
+        options = _options(level, band, quantiles, thresholds, members, bounds, tolerance, on_miss, accept)
         document = self._post("forecast", self._course(inputs, fields, lead_times, steps) | options, timeout)
         assembly = _Assembly(self.outputs, _clocks(document))
         assembly.add_answer(document)
@@ -778,10 +787,11 @@ class Model:
         self, inputs: Inputs | None = None, /, lead_times: Sequence[float] | None = None, *, steps: int | None = None,
         level: float = 0.9, band: Band = "simultaneous", quantiles: Sequence[float] = (),
         thresholds: Mapping[str, Sequence[float]] | None = None, members: bool = False, bounds: bool = True,
+        tolerance: Mapping[str, Any] | None = None, on_miss: OnMiss = "flag", accept: Sequence[str] | None = None,
         timeout: float | None = None, **fields: Any,
     ) -> Frames:  # fmt: skip
         """The frames of a forecast as they are computed, one Dataset each; what concerns them all in its `summary`."""
-        options = _options(level, band, quantiles, thresholds, members, bounds)
+        options = _options(level, band, quantiles, thresholds, members, bounds, tolerance, on_miss, accept)
         document = self._course(inputs, fields, lead_times, steps) | options
         return Frames(self.outputs, self._connection.stream(f"{self._path}/forecast", document, timeout))
 

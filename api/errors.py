@@ -29,6 +29,7 @@ STATUS: dict[type[SurrogateError], int] = {
     errors.UnknownModel: 404,
     errors.UnknownVersion: 404,
     errors.NotOffered: 404,
+    errors.ToleranceNotMet: 422,
     errors.BrokenBundle: 500,
     errors.InvalidOutput: 500,
     errors.NotEnabled: 403,
@@ -100,7 +101,8 @@ def problem(status: int, code: str, detail: str, **more: Any) -> Response:
 def problem_document(error: SurrogateError, **more: Any) -> dict[str, Any]:
     """A domain error as a problem document."""
     facts = {"field": error.field, "expected": error.expected, "got": error.got, "remedy": error.remedy}
-    return _body(STATUS[type(error)], code_of(type(error)), str(error), **facts, **more)
+    details = error.details if isinstance(error, errors.ToleranceNotMet) else {}
+    return _body(STATUS[type(error)], code_of(type(error)), str(error), **facts, **details, **more)
 
 
 def domain(request: Request, error: Exception) -> Response:

@@ -8,6 +8,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from api.encodings.json import DTYPES
+from models.contract import ACCEPTED, Acceptable, OnMiss, Tolerance, Wish, require_possible
 from models.errors import TooLarge, UnknownOption
 from models.explanation import Request as Explained
 from models.fields import Field as DataField
@@ -24,6 +25,15 @@ class Wire(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
+class ToleranceOption(Wire):
+    """The largest error that will do."""
+
+    quantity: str = Field(description="An output field.", examples=["pressure"])
+    norm: str = Field(description="One in which the model makes statements; sup: the largest error at a node.")
+    value: float = Field(gt=0, allow_inf_nan=False, description="In the norm's own unit.", examples=[0.003])
+    relative: bool = Field(default=False, description="Relative to the norm of the truth.")
+
+
 class AnswerOptions(Wire):
     """What to answer, and how."""
 
@@ -35,6 +45,27 @@ class AnswerOptions(Wire):
     )
     include: list[Part] = Field(default=list(DEFAULT_PARTS), description="Parts of the answer to return.")
     encoding: Literal["json", "base64"] = "json"
+    tolerance: ToleranceOption | None = None
+    on_miss: OnMiss = Field(
+        default="flag", description="How far to go when the answer misses the tolerance; all but flag may end in a 422."
+    )
+    accept: list[Acceptable] = Field(
+        default=list(ACCEPTED), description="Kinds of statement that may meet the tolerance."
+    )
+
+    def wish(self, surrogate: Surrogate, question: Question) -> Wish | None:
+        """The tolerance contract, where one is asked for.
+
+        Raises UnknownOption, naming the field, for one that no input could let be met.
+        """
+        if self.tolerance is None:
+            alone = self.model_fields_set.intersection(("on_miss", "accept"))
+            if alone:
+                raise UnknownOption(sorted(alone)[0], "a tolerance beside it", "none")
+            return None
+        wish = Wish(Tolerance(**self.tolerance.model_dump()), self.on_miss, tuple(self.accept))
+        require_possible(surrogate, wish, question)
+        return wish
 
     def question(self, surrogate: Surrogate) -> Question:
         """The question to a surrogate.
@@ -49,8 +80,10 @@ class AnswerOptions(Wire):
                 raise TooLarge(f"thresholds.{name}", f"at most {MOST_THRESHOLDS}", str(len(values)))
         thresholds = {name: tuple(values) for name, values in self.thresholds.items()}
         parts = self.include or DEFAULT_PARTS
-        uncertainty = bool({"uncertainty", "statements", "validity"}.intersection(parts))
-        return Question(self.level, self.band, tuple(self.quantiles), thresholds, "statements" in parts, uncertainty)
+        judged = self.tolerance is not None
+        uncertainty = judged or bool({"uncertainty", "statements", "validity"}.intersection(parts))
+        bounds = judged or "statements" in parts
+        return Question(self.level, self.band, tuple(self.quantiles), thresholds, bounds, uncertainty)
 
 
 class PredictOptions(AnswerOptions):
@@ -131,10 +164,33 @@ class Validity(BaseModel):
 
 
 class Step(BaseModel):
-    """One step of the request path."""
+    """One step of the request path; together they are the time that the request took."""
 
-    step: str
+    step: str = Field(description="Those of the tolerance contract: accept, correct, solve, refine.")
     milliseconds: float
+    sample: int | None = Field(default=None, description="Index in the batch, for steps of the contract.")
+    iterations: int | None = None
+    kind: str | None = Field(default=None, description="Of the statement that decides after the step.")
+    value_before: float | None = None
+    value_after: float | None = None
+
+
+class Contract(BaseModel):
+    """What became of the tolerance."""
+
+    met: bool
+    outcome: Literal["accepted", "flagged", "corrected", "solved", "refused"]
+    on_miss: OnMiss
+    accept: list[str]
+    kind: str | None = Field(description="Of the statement that decides; null where none is acceptable.")
+    statement: Statement | None
+    tolerance: ToleranceOption
+    avoided_milliseconds: float | None = Field(description="Measured time of solving less the time spent.")
+    sample: int | None = None
+    sufficient: dict[str, Any] | None = Field(
+        default=None,
+        description="After a refusal: a tolerance, kinds, an on_miss or milliseconds that would have done.",
+    )
 
 
 class PredictResponse(BaseModel):
@@ -148,6 +204,7 @@ class PredictResponse(BaseModel):
     members: dict[str, Any] | None = None
     statements: list[Statement] | None = None
     validity: Validity | list[Validity] | None = None
+    contract: Contract | list[Contract] | None = None
     route: list[Step]
     provenance: dict[str, Any]
 
@@ -231,6 +288,9 @@ class Problem(BaseModel):
     got: str | None = None
     remedy: str | None = None
     instance: str | None = None
+    contract: Contract | None = Field(default=None, description="With code tolerance-not-met, as those that follow.")
+    statements: list[Statement] | None = None
+    route: list[Step] | None = None
 
 
 Options = TypeVar("Options", bound=Wire)

@@ -22,10 +22,11 @@ from api.admission import Gate
 from api.errors import BodyTooSlow
 from api.settings import Settings
 from models.batching import Engine, Results
+from models.contract import Costs
 from models.errors import Abandoned, TooLarge, UnknownOption
 from models.repository import Repository
 from models.runtime import Graph
-from models.surrogate import Answer, Question, RouteStep, Surrogate
+from models.surrogate import Answer, Clock, Question, RouteStep, Surrogate
 from models.ticket import Ticket, holding
 
 Result = TypeVar("Result")
@@ -45,6 +46,7 @@ class Service:
     files: ThreadPoolExecutor
     gates: dict[str, Gate] = field(default_factory=dict)
     mailbox: "Mailbox" = field(default_factory=lambda: Mailbox())
+    costs: Costs = field(default_factory=Costs)
 
     def gate(self, model: str) -> Gate:
         """The gate of one model."""
@@ -99,6 +101,7 @@ class Visit:
         self.spent = (0, 0)  # ns in the queue and in the run of the forward graph
         self._headers = dict(reversed(scope["headers"]))  # of several of one name the first counts
         self.ticket = Ticket()
+        self.started = time.perf_counter()
 
     def header(self, name: bytes) -> str | None:
         """One request header."""
@@ -248,14 +251,16 @@ class Visit:
         engine.submit(graph, feeds, self.service.mailbox.receiver(future), self.ticket)
         return await future
 
-    async def predict(self, surrogate: Surrogate, inputs: Mapping[str, np.ndarray], question: Question) -> Answer:
-        """An answer with what `question` asks for.
+    async def predict(
+        self, surrogate: Surrogate, inputs: Mapping[str, np.ndarray], question: Question, clock: Clock | None = None
+    ) -> Answer:
+        """An answer with what `question` asks for; `clock` may have begun before.
 
         Raises InvalidInput in one of its forms, DeadlinePassed, Abandoned.
         """
         size = sum(values.size for values in inputs.values())
         light = surrogate.is_light and size <= LIGHT
-        prepare = partial(surrogate.prepare, inputs, question)
+        prepare = partial(surrogate.prepare, inputs, question, clock)
         prepared = prepare() if light else await self.off_loop(prepare)
         results = await self.run(surrogate.graphs["model"], prepared.feeds)
         self.spent = (self.ticket.queued_ns, self.ticket.computed_ns)

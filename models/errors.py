@@ -16,6 +16,7 @@ SurrogateError
 ├── UnknownModel
 ├── UnknownVersion
 ├── NotOffered                  the model has no such explanation, solver or bound
+├── ToleranceNotMet             the error cannot be brought, or shown, to be as small as asked
 ├── BrokenBundle                files that are not what their manifest says
 ├── InvalidOutput               numbers of a model that cannot be handed out
 ├── NotEnabled                  something the operator has not switched on
@@ -32,6 +33,7 @@ Each carries `field` (public name, or None), `expected`, `got` and `remedy`.
 """
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 
 class SurrogateError(Exception):
@@ -145,6 +147,14 @@ class NotOffered(SurrogateError):
 
     def __init__(self, what: str, offered: str) -> None:
         super().__init__(offered, what, "GET /v1/models/{name} lists what is on offer.")
+
+
+class ToleranceNotMet(SurrogateError):
+    """The tolerance contract ends in refusal; `details` hold the statements reached, the ledger, what would suffice."""
+
+    def __init__(self, expected: str, got: str, remedy: str, details: Mapping[str, Any]) -> None:
+        self.details = details
+        super().__init__(expected, got, remedy, "tolerance")
 
 
 class BrokenBundle(SurrogateError):

@@ -96,27 +96,28 @@ class Forecast:
     """One forecast; inputs are validated at once, frames are computed when they are drawn."""
 
     def __init__(
-        self, surrogate: Surrogate, inputs: Mapping[str, np.ndarray], lead_times: np.ndarray, question: Question
-    ) -> None:
-        """Raises InvalidInput in one of its forms, NotOffered."""
+        self, surrogate: Surrogate, inputs: Mapping[str, np.ndarray], lead_times: np.ndarray, question: Question,
+        clock: Clock | None = None,
+    ) -> None:  # fmt: skip
+        """`clock` may have begun before. Raises InvalidInput in one of its forms, NotOffered."""
         self.surrogate, self.lead_times, self.question = surrogate, lead_times, question
         self._known = lead_times_of(surrogate)
-        self._clock = Clock()
+        self.clock = clock or Clock()
         given = dict(inputs)
         if self._known.input is not None:  # validated like any input; every frame sets its own
             first = next(iter(given.values()))
             given[self._known.input] = np.full(len(first), lead_times[0])
-        self._inputs = surrogate.validate(given)
+        self.inputs = surrogate.validate(given)
         surrogate.check_question(question)
-        self._clock.mark("validate")
-        self.count = len(next(iter(self._inputs.values())))
+        self.clock.mark("validate")
+        self.count = len(next(iter(self.inputs.values())))
         self.validity: tuple[Validity, ...] = tuple(surrogate.assess(self._sample(i), ()) for i in range(self.count))
-        self._clock.mark("validity")
+        self.clock.mark("validity")
         self._whole: Mapping[str, Prediction] = {}
         self._drawn: list[Arrays] = []
 
     def _sample(self, index: int) -> Arrays:
-        return {name: values[index] for name, values in self._inputs.items()}
+        return {name: values[index] for name, values in self.inputs.items()}
 
     @property
     def timed_fields(self) -> tuple[Field, ...]:
@@ -132,7 +133,7 @@ class Forecast:
         for first in range(0, len(self.lead_times), TOGETHER):
             times = self.lead_times[first : first + TOGETHER]
             predictions = self._run_at(self._known.input, times)
-            self._clock.mark("surrogate")
+            self.clock.mark("surrogate")
             if self._has_trajectory_bound:
                 self._drawn += [{name: p[i].mean for name, p in predictions.items()} for i in range(len(times))]
             for index, time in enumerate(times):
@@ -140,14 +141,14 @@ class Forecast:
 
     def _run_at(self, clock: str, times: np.ndarray) -> dict[str, list[Prediction]]:
         """Every field at a few lead times, given to the input `clock`; all samples and times in one batch."""
-        rows = {name: np.repeat(values, len(times), axis=0) for name, values in self._inputs.items()}
+        rows = {name: np.repeat(values, len(times), axis=0) for name, values in self.inputs.items()}
         rows[clock] = np.tile(times, self.count).astype(np.float32)
         found = self.surrogate.run(rows)
         return {name: [p.every(index, len(times)) for index in range(len(times))] for name, p in found.items()}
 
     def _slices(self) -> Iterator[Frame]:
-        self._whole = self.surrogate.run(self._inputs)
-        self._clock.mark("surrogate")
+        self._whole = self.surrogate.run(self.inputs)
+        self.clock.mark("surrogate")
         for time in self.lead_times:
             index = int(np.abs(self._known.values - time).argmin())
             predictions = {item.name: self._whole[item.name].at(index) for item in self.timed_fields}
@@ -161,7 +162,7 @@ class Forecast:
             surrogate.band_statements(predictions, bands, i, question, self.validity[i], time)
             for i in range(self.count)
         )
-        self._clock.mark("uncertainty")
+        self.clock.mark("uncertainty")
         return Frame(time, predictions, bands, laws, statements)
 
     def summary(self) -> Summary:
@@ -172,12 +173,12 @@ class Forecast:
         bands = {name: surrogate.band(name, p, question) for name, p in rest.items()}
         laws = {name: surrogate.distribution(name, p, question) for name, p in rest.items()}
         certain = [self._certain(index) for index in range(self.count)]
-        self._clock.mark("bound")
+        self.clock.mark("bound")
         statements = tuple(
             (*certain[i], *surrogate.band_statements(rest, bands, i, question, self.validity[i]))
             for i in range(self.count)
         )
-        return Summary(rest, bands, laws, statements, _totals(self._clock.route))
+        return Summary(rest, bands, laws, statements, self.clock.route)
 
     @property
     def _has_trajectory_bound(self) -> bool:
@@ -196,11 +197,3 @@ class Forecast:
 
 def _has_lead(item: Field) -> bool:
     return bool(item.axes) and item.axes[0].name == LEAD_TIME
-
-
-def _totals(route: tuple[RouteStep, ...]) -> tuple[RouteStep, ...]:
-    """One entry per step, in order of first appearance: frames repeat their steps."""
-    totals: dict[str, float] = {}
-    for entry in route:
-        totals[entry.step] = totals.get(entry.step, 0.0) + entry.milliseconds
-    return tuple(RouteStep(step, spent) for step, spent in totals.items())

@@ -116,12 +116,17 @@ class Features:
 
 @dataclass(frozen=True)
 class Improved:
-    """A better answer and what is certain about it after so many `iterations`; a further one multiplies the error by `rate`."""
+    """A better answer and what is certain about it, `iterations` after the one before.
+
+    A further iteration multiplies the distance to the discrete solution by `rate` or less; `is_converged` when that
+    distance hardly counts in the error any more.
+    """
 
     outputs: Arrays
     statements: tuple[Statement, ...]
     iterations: int = 1
     rate: float = 1.0
+    is_converged: bool = False
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,7 @@ def _guaranteed(s: Statement) -> str:
 
 def _discrete(s: Statement) -> str:
     return _certain(
-        s, "what the reference scheme itself would give; how far that is from the exact solution is not said"
+        s, "the solution of the discrete scheme named as its truth; how far that is from the exact one is not said"
     )
 
 

@@ -93,10 +93,21 @@ class Interval:
 
 @dataclass(frozen=True)
 class RouteStep:
-    """One step of the request path and what it took."""
+    """One step of the request path and what it took; those of the tolerance contract say what they changed, and where."""
 
     step: str
     milliseconds: float
+    sample: int | None = None
+    iterations: int | None = None
+    kind: str | None = None
+    value_before: float | None = None
+    value_after: float | None = None
+
+    def document(self) -> dict[str, Any]:
+        """As plain JSON data; what only steps of the contract have is left out elsewhere."""
+        if self.iterations is None:
+            return {"step": self.step, "milliseconds": self.milliseconds}
+        return {key: value for key, value in vars(self).items() if key != "sample" or value is not None}
 
 
 @dataclass(frozen=True)
@@ -148,22 +159,32 @@ class Answer:
 
 
 class Clock:
-    """Collects the milliseconds of each step."""
+    """Collects the milliseconds of each step, from its making or from an earlier reading of time.perf_counter."""
 
-    def __init__(self) -> None:
+    def __init__(self, started: float | None = None) -> None:
         self._steps: list[RouteStep] = []
-        self._last = time.perf_counter()
+        self._last = time.perf_counter() if started is None else started
 
-    def mark(self, step: str) -> None:
-        """End a step here."""
+    def mark(self, step: str, *facts: Any) -> None:
+        """End a step here; `facts` are what RouteStep has beyond its time."""
         now = time.perf_counter()
-        self._steps.append(RouteStep(step, (now - self._last) * 1e3))
+        self._steps.append(RouteStep(step, (now - self._last) * 1e3, *facts))
         self._last = now
 
     @property
+    def milliseconds(self) -> float:
+        """All steps together."""
+        return sum(step.milliseconds for step in self._steps)
+
+    @property
     def route(self) -> tuple[RouteStep, ...]:
-        """The steps so far."""
-        return tuple(self._steps)
+        """The steps so far; those that repeat, as for every few frames, are added up under their first appearance."""
+        totals: dict[str | int, RouteStep] = {}
+        for index, entry in enumerate(self._steps):
+            key = entry.step if entry.iterations is None else index
+            before = totals.get(key)
+            totals[key] = entry if before is None else RouteStep(entry.step, before.milliseconds + entry.milliseconds)
+        return tuple(totals.values())
 
 
 @dataclass(frozen=True)
@@ -289,12 +310,12 @@ class Surrogate:
         prepared = self.prepare(inputs, question or Question())
         return self.conclude(prepared, self.graphs["model"].run(prepared.feeds))
 
-    def prepare(self, inputs: Mapping[str, np.ndarray], question: Question) -> Prepared:
-        """What comes before the graph runs.
+    def prepare(self, inputs: Mapping[str, np.ndarray], question: Question, clock: Clock | None = None) -> Prepared:
+        """What comes before the graph runs; `clock` may have begun before.
 
         Raises InvalidInput in one of its forms, UnsupportedLevel among them.
         """
-        clock = Clock()
+        clock = clock or Clock()
         checked = self.validate(inputs)
         self.check_question(question)
         clock.mark("validate")

@@ -63,7 +63,7 @@ class Small(Surrogate):
         object.__setattr__(self, "domain", Below())
 
 
-def _small(name, inputs, outputs, function, lead_times=None, transform="identity") -> Small:
+def small(name, inputs, outputs, function, lead_times=None, transform="identity", physics=None) -> Small:
     facts = {"smoothing": 0.0, "floor": 0.02, "exact_boundary": 0, "transform": transform}
     document = {
         "name": name, "version": "2", "title": f"A small model: {name}", "domain": "environment", "time": "forecast",
@@ -73,7 +73,7 @@ def _small(name, inputs, outputs, function, lead_times=None, transform="identity
         "calibration": {item.name: facts for item in outputs}, "truth": "the exact solution",
         "lead_times": None if lead_times is None else asdict(lead_times),
     }  # fmt: skip
-    return Small(Bundle(Manifest(document, "sha256:" + 64 * "0"), {}), None, RuntimeOptions(), function)
+    return Small(Bundle(Manifest(document, "sha256:" + 64 * "0"), {}), physics, RuntimeOptions(), function)
 
 
 def trajectory() -> Small:
@@ -88,7 +88,7 @@ def trajectory() -> Small:
         return {"velocity": inputs["state"] * np.exp(-inputs["rate"] * inputs["time"])[:, None]}
 
     lead_times = LeadTimes("1", 0.0, 1.0, 11, "time")
-    return _small("decay", (state, rate, time), (output,), decay, lead_times)
+    return small("decay", (state, rate, time), (output,), decay, lead_times)
 
 
 def trajectory_inputs(count: int = 1) -> Arrays:
@@ -109,7 +109,7 @@ def stations() -> Small:
     def persist(inputs: Arrays) -> Arrays:
         return {"temperature": np.stack([inputs["past_temperature"][:, -1] + lead for lead in (1, 2, 3)], axis=1)}
 
-    return _small("sites", (past, start), (output,), persist, LeadTimes("h", 1.0, 3.0, 3))
+    return small("sites", (past, start), (output,), persist, LeadTimes("h", 1.0, 3.0, 3))
 
 
 def station_inputs(count: int = 1) -> Arrays:
@@ -136,7 +136,7 @@ def terrain() -> Small:
         return {"maximum_depth": greatest, "depth": np.stack([greatest * f for f in (0.5, 0.8, 1.0)], axis=1)}
 
     lead_times = LeadTimes("s", 3600.0, 7200.0, 3)
-    return _small("pond", (elevation, rain), (greatest, depth), pour, lead_times, "square_root")
+    return small("pond", (elevation, rain), (greatest, depth), pour, lead_times, "square_root")
 
 
 def terrain_inputs(count: int = 1) -> Arrays:

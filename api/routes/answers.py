@@ -1,6 +1,7 @@
 """An answer as a JSON document: the same parts for a prediction, a frame and a whole forecast."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -8,22 +9,41 @@ import numpy as np
 from api.encodings import json, times
 from api.routes import requests
 from api.schemas import DEFAULT_PARTS, AnswerOptions
+from models.contract import Verdict, Wish
 from models.fields import Axis, Field
 from models.physical_model import Arrays
 from models.statements import Statement
-from models.surrogate import Answer, Distribution, Interval, Prediction, RouteStep, Surrogate
+from models.surrogate import Answer, Distribution, Interval, Prediction, Surrogate
 from models.validity import Validity
 
 Axes = Mapping[str, Sequence[Axis]]
 
 
-class Writer:
-    """Writes fields in the encoding asked for, without the batch axis when the client sent none."""
+@dataclass(frozen=True)
+class Kept:
+    """A contract and what became of it, one verdict per sample; without a wish, none."""
 
-    def __init__(self, options: AnswerOptions, batched: bool, validity: Sequence[Validity]) -> None:
+    wish: Wish | None = None
+    verdicts: tuple[Verdict, ...] = ()
+
+
+ANY = Kept()
+
+
+class Writer:
+    """Writes fields in the encoding asked for, without the batch axis when the client sent none.
+
+    What is said about the surrogate's own answer is left out where a contract has put another in its place.
+    """
+
+    def __init__(self, options: AnswerOptions, batched: bool, validity: Sequence[Validity], kept: Kept = ANY) -> None:
         self.parts = options.include or DEFAULT_PARTS
-        self.options, self.batched = options, batched
-        self._inside = np.array([verdict.in_domain for verdict in validity])
+        self.options, self.batched, self._kept = options, batched, kept
+        self._inside = np.array([verdict.in_domain for verdict in validity], dtype=bool)
+        self._own = np.ones_like(self._inside)
+        for index, verdict in enumerate(kept.verdicts):
+            self._own[index] = not verdict.is_changed
+        self._inside &= self._own
 
     def array(self, values: np.ndarray) -> Any:
         """One array."""
@@ -32,11 +52,14 @@ class Writer:
 
     def claimed(self, values: np.ndarray) -> Any:
         """An array that is claimed for inputs in domain only: null for the others."""
-        if self._inside.all():
+        return self._where(self._inside, values)
+
+    def _where(self, holds: np.ndarray, values: np.ndarray) -> Any:
+        if holds.all():
             return self.array(values)
         if not self.batched:
             return None
-        pairs = zip(values.astype(np.float32), self._inside, strict=True)
+        pairs = zip(values.astype(np.float32), holds, strict=True)
         return [json.encode_array(v, self.options.encoding) if keep else None for v, keep in pairs]
 
     def field(self, item: Field, axes: Sequence[Axis], values: np.ndarray) -> dict[str, Any]:
@@ -49,7 +72,7 @@ class Writer:
     ) -> dict[str, Any]:
         """Spread, band, quantiles and exceedance probabilities of one field."""
         result: dict[str, Any] = {
-            "standard_deviation": self.array(prediction.deviation),
+            "standard_deviation": self._where(self._own, prediction.deviation),
             "level": self.options.level,
             "band": self.options.band,
         }
@@ -99,10 +122,12 @@ class Writer:
         shown = [verdict.document() for verdict in verdicts]
         return {"validity": shown if self.batched else shown[0]}
 
-
-def route(steps: Sequence[RouteStep]) -> dict[str, Any]:
-    """What every step took."""
-    return {"route": [{"step": step.step, "milliseconds": step.milliseconds} for step in steps]}
+    def contract(self) -> dict[str, Any]:
+        """What became of the tolerance, where one was asked for."""
+        if self._kept.wish is None:
+            return {}
+        shown = [verdict.document(self._kept.wish) for verdict in self._kept.verdicts]
+        return {"contract": shown if self.batched else shown[0]}
 
 
 def provenance(surrogate: Surrogate) -> dict[str, Any]:
@@ -118,13 +143,13 @@ def provenance(surrogate: Surrogate) -> dict[str, Any]:
 
 
 def document(surrogate: Surrogate, answer: Answer, axes: Axes, writer: Writer) -> dict[str, Any]:
-    """A whole answer; parts that were not asked for are left out."""
+    """A whole answer but for its route; parts that were not asked for are left out."""
     return (
         requests.head(surrogate)
         | writer.fields(surrogate, axes, answer.predictions, answer.bands, answer.distributions)
         | writer.statements(answer.statements)
         | writer.validity(answer.validity)
-        | route(answer.route)
+        | writer.contract()
         | provenance(surrogate)
     )
 

@@ -18,9 +18,10 @@ from api.routes.predict import require_one_sample
 from api.schemas import ForecastOptions, parse_options
 from api.service import visit_of
 from api.telemetry import FRAMES, MODELS
-from models.errors import SurrogateError
+from models.contract import Costs, Verdict, Wish, settle
+from models.errors import SurrogateError, UnknownOption
 from models.forecast import Forecast, Frame, Summary, choose_lead_times, lead_times_of
-from models.surrogate import Surrogate
+from models.surrogate import Answer, Clock, Surrogate
 from models.ticket import current
 
 router = APIRouter()
@@ -38,11 +39,25 @@ class Asked:
     options: ForecastOptions
     batched: bool
     head: Mapping[str, Any]
+    wish: Wish | None
+    costs: Costs
 
-    @property
-    def writer(self) -> answers.Writer:
-        """Writes the arrays."""
-        return answers.Writer(self.options, self.batched, self.forecast.validity)
+    def writer(self, verdicts: tuple[Verdict, ...] = ()) -> answers.Writer:
+        """Writes the arrays, and the verdicts where there are any."""
+        kept = answers.Kept(self.wish, verdicts) if verdicts else answers.ANY
+        return answers.Writer(self.options, self.batched, self.forecast.validity, kept)
+
+    def settled(self, answer: Answer) -> tuple[Answer, tuple[Verdict, ...]]:
+        """The whole forecast as the tolerance contract leaves it.
+
+        Raises ToleranceNotMet.
+        """
+        if self.wish is None:
+            return answer, ()
+        forecast = self.forecast
+        return settle(
+            self.surrogate, forecast.inputs, answer, self.wish, self.costs, forecast.clock, forecast.lead_times
+        )
 
     def axes(self, whole: bool) -> answers.Axes:
         """Axes of every output in one frame, or in the whole forecast."""
@@ -65,13 +80,19 @@ async def forecast(request: Request, name: str, version: str | None = None) -> R
     asked = await _read(request, surrogate)
     if wanted == pictures.MEDIA_TYPE:
         require_one_sample(asked.inputs)
-    if wanted == LINES or (wanted == json.MEDIA_TYPE and asked.options.stream):
+    streamed = wanted == LINES or (wanted == json.MEDIA_TYPE and asked.options.stream)
+    if asked.wish is not None and streamed and asked.wish.on_miss != "flag":
+        expected = "flag in a stream: its frames have left before the verdict is known"
+        raise UnknownOption("on_miss", expected, f"'{asked.wish.on_miss}'")
+    requests.require_verdict_fits(asked.wish, json.MEDIA_TYPE if streamed else wanted)
+    if streamed:
         return _streamed(request, asked, LINES, lambda document: json.dump(document) + b"\n")
     if wanted == binary.MEDIA_TYPE:
         return _streamed(request, asked, binary.MEDIA_TYPE, binary.encode)
-    frames, summary = await visit.call(partial(_whole, asked.forecast))
     if wanted == json.MEDIA_TYPE:
-        return requests.json_response(_document(asked, frames, summary))
+        document = await visit.call(partial(_document, asked))
+        return requests.timed_response(document, asked.forecast.clock)
+    frames, summary = await visit.call(partial(_whole, asked.forecast))
     parts = (surrogate, dict(asked.inputs), asked.forecast, frames, summary)
     if wanted == pictures.MEDIA_TYPE:
         picture = await visit.off_loop(partial(pictures.encode_forecast, *parts))
@@ -84,6 +105,7 @@ async def forecast(request: Request, name: str, version: str | None = None) -> R
 async def _read(request: Request, surrogate: Surrogate) -> Asked:
     known = lead_times_of(surrogate)
     visit = visit_of(request)
+    clock = Clock(visit.started)
     settings = visit.service.settings
     body = await requests.read_document(request)
     fields = tuple(item for item in surrogate.manifest.inputs if item.name != known.input)
@@ -93,9 +115,11 @@ async def _read(request: Request, surrogate: Surrogate) -> Asked:
     frames = len(times) if known.input is not None else 1
     requests.check_answer_size(request, surrogate, len(next(iter(inputs.values()))), frames)
     question = options.question(surrogate)
-    found = await visit.off_loop(lambda: Forecast(surrogate, inputs, times, question))
+    wish = options.wish(surrogate, question)
+    clock.mark("decode")
+    found = await visit.off_loop(lambda: Forecast(surrogate, inputs, times, question, clock))
     MODELS.judge(surrogate.manifest.name, found.validity)
-    return Asked(surrogate, inputs, found, options, batched, requests.head(surrogate))
+    return Asked(surrogate, inputs, found, options, batched, requests.head(surrogate), wish, visit.service.costs)
 
 
 def _whole(forecast: Forecast) -> tuple[list[Frame], Summary]:
@@ -119,9 +143,10 @@ def _times(asked: Asked) -> dict[str, Any]:
     return {"lead_times": {"units": units, "data": lead_times.tolist()}, **valid}
 
 
-def _document(asked: Asked, frames: list[Frame], summary: Summary) -> dict[str, Any]:
-    answer = assemble(asked.forecast, frames, summary)
-    return {**answers.document(asked.surrogate, answer, asked.axes(True), asked.writer), **asked.head, **_times(asked)}
+def _document(asked: Asked) -> dict[str, Any]:
+    answer, verdicts = asked.settled(assemble(asked.forecast, *_whole(asked.forecast)))
+    document = answers.document(asked.surrogate, answer, asked.axes(True), asked.writer(verdicts))
+    return {**document, **asked.head, **_times(asked)}
 
 
 def _streamed(request: Request, asked: Asked, media_type: str, write: Callable[[Any], bytes]) -> Response:
@@ -145,7 +170,7 @@ def _streamed(request: Request, asked: Asked, media_type: str, write: Callable[[
 
 def _records(asked: Asked) -> Generator[dict[str, Any]]:
     """Header, one document per frame, summary; or a problem where something failed."""
-    writer, axes = asked.writer, asked.axes(False)
+    writer, axes, kept = asked.writer(), asked.axes(False), list[Frame]()
     shown = {
         item.name: {"dims": [a.name for a in axes[item.name]], "units": item.units}
         for item in asked.surrogate.manifest.outputs
@@ -153,6 +178,7 @@ def _records(asked: Asked) -> Generator[dict[str, Any]]:
     yield {**asked.head, **_times(asked), "fields": shown, **writer.validity(asked.forecast.validity)}
     try:
         for index, frame in enumerate(_counted(asked.forecast)):
+            kept += [frame] if asked.wish is not None else []
             stamp = answers.valid_times(asked.surrogate, dict(asked.inputs), np.array([frame.lead_time]), asked.batched)
             yield {
                 "frame": index, "lead_time": frame.lead_time, **stamp,
@@ -160,11 +186,13 @@ def _records(asked: Asked) -> Generator[dict[str, Any]]:
                 **writer.statements(frame.statements),
             }  # fmt: skip
         summary = asked.forecast.summary()
+        verdicts = asked.settled(assemble(asked.forecast, kept, summary))[1] if kept else ()
     except SurrogateError as error:
         yield {"problem": problem_document(error)}
         return
     yield {
         "summary": True,
         **writer.fields(asked.surrogate, axes, summary.predictions, summary.bands, summary.distributions),
-        **writer.statements(summary.statements), **answers.route(summary.route), **answers.provenance(asked.surrogate),
+        **writer.statements(summary.statements), **asked.writer(verdicts).contract(),
+        "route": [step.document() for step in asked.forecast.clock.route], **answers.provenance(asked.surrogate),
     }  # fmt: skip

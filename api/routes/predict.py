@@ -13,8 +13,9 @@ from api.errors import UnsupportedMediaType
 from api.routes import answers, requests
 from api.schemas import PredictOptions, parse_options
 from api.service import service_of, visit_of
+from models.contract import settle
 from models.errors import WrongShape
-from models.surrogate import Answer, Surrogate
+from models.surrogate import Answer, Clock, Surrogate
 
 router = APIRouter()
 RESPONSES = (json.MEDIA_TYPE, npy.MEDIA_TYPE, pictures.MEDIA_TYPE, netcdf.MEDIA_TYPE, netcdf.ALSO_ACCEPTED)
@@ -29,14 +30,22 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     if wanted == npy.MEDIA_TYPE:
         require_single_fields(surrogate, "Accept")
     visit = requests.admit(request, surrogate)
+    clock = Clock(visit.started)
     inputs, options, batched = await _read(request, surrogate)
     requests.check_answer_size(request, surrogate, len(next(iter(inputs.values()))))
     question = options.question(surrogate)
+    wish = options.wish(surrogate, question)
+    requests.require_verdict_fits(wish, wanted)
+    clock.mark("decode")
     if wanted == npy.MEDIA_TYPE:
         question = replace(question, bounds=False, uncertainty=False)
     elif wanted != json.MEDIA_TYPE:  # `include` chooses parts of JSON; files and pictures have them all
         question = replace(question, bounds=True, uncertainty=True)
-    answer = await visit.predict(surrogate, inputs, question)
+    answer, kept = await visit.predict(surrogate, inputs, question, clock), answers.ANY
+    if wish is not None:
+        work = partial(settle, surrogate, inputs, answer, wish, visit.service.costs, clock)
+        answer, verdicts = await visit.off_loop(work)
+        kept = answers.Kept(wish, verdicts)
     if wanted == npy.MEDIA_TYPE:
         mean = next(iter(answer.predictions.values())).mean
         return Response(npy.encode(mean if batched else mean[0]), media_type=npy.MEDIA_TYPE)
@@ -46,9 +55,9 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
         return Response(picture, media_type=pictures.MEDIA_TYPE)
     if wanted != json.MEDIA_TYPE:
         return await _file(request, surrogate, inputs, answer, "members" in options.include)
-    writer = answers.Writer(options, batched, answer.validity)
+    writer = answers.Writer(options, batched, answer.validity, kept)
     axes = {item.name: item.axes for item in surrogate.manifest.outputs}
-    return requests.json_response(answers.document(surrogate, answer, axes, writer))
+    return requests.timed_response(answers.document(surrogate, answer, axes, writer), clock)
 
 
 async def _read(request: Request, surrogate: Surrogate) -> tuple[dict[str, np.ndarray], PredictOptions, bool]:

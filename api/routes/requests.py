@@ -13,9 +13,10 @@ from fastapi.responses import Response
 from api.encodings import json
 from api.errors import MalformedBody, NotAcceptable, UnsupportedMediaType
 from api.service import Visit, service_of, visit_of
-from models.errors import MissingField, TooLarge, UnknownField, WrongShape, WrongType
+from models.contract import Wish
+from models.errors import MissingField, TooLarge, UnknownField, UnknownOption, WrongShape, WrongType
 from models.fields import Field
-from models.surrogate import Surrogate
+from models.surrogate import Clock, Surrogate
 
 
 def surrogate_of(request: Request, name: str, version: str | None) -> Surrogate:
@@ -132,6 +133,12 @@ def _all_batched(key: str, batches: Mapping[str, bool]) -> bool:
     return batched
 
 
+def require_verdict_fits(wish: Wish | None, wanted: str) -> None:
+    """Raises UnknownOption for a tolerance whose verdict the format asked for cannot carry."""
+    if wish is not None and wanted != json.MEDIA_TYPE:
+        raise UnknownOption("tolerance", f"an answer as {json.MEDIA_TYPE}, which carries the verdict", wanted)
+
+
 def check_answer_size(request: Request, surrogate: Surrogate, count: int, frames: int = 1) -> None:
     """Raises TooLarge when the answer would hold more numbers than the limit, before anything is computed."""
     limit = service_of(request).settings.max_values
@@ -161,3 +168,11 @@ def array_document(field: Field, values: np.ndarray, batched: bool, encoding: js
 def json_response(document: Any) -> Response:
     """A JSON answer."""
     return Response(json.dump(document), media_type=json.MEDIA_TYPE)
+
+
+def timed_response(document: dict[str, Any], clock: Clock) -> Response:
+    """A JSON answer that ends with its route, the encoding of all before it included."""
+    body = json.dump(document)
+    clock.mark("encode")
+    route = json.dump([step.document() for step in clock.route])
+    return Response(b'%b,"route":%b}' % (body[:-1], route), media_type=json.MEDIA_TYPE)

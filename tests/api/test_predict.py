@@ -51,7 +51,9 @@ def test_answer_has_field_band_statements_validity_and_route(client: httpx.Clien
     energy = next(s for s in body["statements"] if s["norm"] == "energy" and not s["relative"])
     assert 0 < energy["lower"] <= energy["value"]
     assert body["validity"]["in_domain"] is True
-    assert [step["step"] for step in body["route"]] == ["validate", "surrogate", "uncertainty", "bound", "validity"]
+    assert [step["step"] for step in body["route"]] == [
+        "decode", "validate", "surrogate", "uncertainty", "bound", "validity", "encode",
+    ]  # fmt: skip
     assert body["provenance"]["bundle"].startswith("sha256:")
 
 

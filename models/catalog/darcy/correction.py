@@ -34,6 +34,7 @@ from models.statements import Kind, Statement
 
 LOOK_AHEAD = 2  # steps before the answer itself is certified: at contrast 4 within 2 % instead of 50 %
 NEGLIGIBLE = 0.05  # of the bound on the served grid: what the iteration may leave on the refined one
+CONVERGED = 0.1  # of the bound: the iteration then accounts for 0.5 % of it
 ROUNDING = 1e-9  # of M², where Pythagoras subtracts
 
 Inner = nine_point.Inner
@@ -142,20 +143,22 @@ def steps(inputs: Arrays, outputs: Arrays, statements: tuple[Statement, ...]) ->
     for step in chain((ahead,), found):
         outputs, change = system.rounded(step.values)
         rounding = system.matrix.energy(change)
-        yield Improved(outputs, _remaining(system, step, first or np.inf, rounding), int(step is not ahead), system.rate)
+        claims, left = _remaining(system, step, first or np.inf, rounding)
+        is_converged = step.remaining <= CONVERGED * left
+        yield Improved(outputs, claims, int(step is not ahead), system.rate, is_converged)
         if step.remaining <= rounding:
             return
 
 
-def _remaining(system: System, step: Certified, first: float, rounding: float) -> tuple[Statement, ...]:
-    """What is certain about an iterate in single precision; `first` is the bound of the answer it started from."""
+def _remaining(system: System, step: Certified, first: float, rounding: float) -> tuple[tuple[Statement, ...], float]:
+    """What is certain about an iterate in single precision, and its bound; `first` bounds the answer at the start."""
     left = float(np.sqrt(max(first**2 * (1.0 + ROUNDING) - step.gained, 0.0))) + rounding
     found = bound.EnergyBound(0.0, left, system.matrix.energy(step.values) - rounding)
     assumptions = ("boundary values exact", bound.INTERPOLATED, "the answer's bound less the energy since gained")
     continuum = bound.truth(system.permeability)
     guaranteed = bound.norms_from_energy(found, system.lowest, "guaranteed", continuum, assumptions)
     certificate = system.certificate(step.values, step.remaining + rounding)
-    return *guaranteed, *certificate
+    return (*guaranteed, *certificate), left
 
 
 def solve(inputs: Arrays) -> Improved:
@@ -192,7 +195,9 @@ def refine(inputs: Arrays, outputs: Arrays) -> Improved:
         if step.remaining <= target:
             break
     values = np.pad(step.values, 1)
-    return Improved({"pressure": values[::4, ::4].astype(np.float32)}, _refined(nodal, values, coefficient, step), count)
+    return Improved(
+        {"pressure": values[::4, ::4].astype(np.float32)}, _refined(nodal, values, coefficient, step), count
+    )
 
 
 def _refined(nodal: bound.Nodal, values: np.ndarray, coefficient: np.ndarray, step: Certified) -> tuple[Statement, ...]:
@@ -210,6 +215,4 @@ def _refined(nodal: bound.Nodal, values: np.ndarray, coefficient: np.ndarray, st
     )
 
 
-CORRECTOR = Corrector(
-    steps, solve, refine, tuple((norm, "guaranteed_vs_discrete") for norm in ("energy", "l2", "sup"))
-)
+CORRECTOR = Corrector(steps, solve, refine, tuple((norm, "guaranteed_vs_discrete") for norm in ("energy", "l2", "sup")))
