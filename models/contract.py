@@ -394,9 +394,7 @@ def _leads(surrogate: Surrogate, tolerance: Tolerance, times: np.ndarray | None)
     is_timed = _has_lead(surrogate, tolerance.quantity)
     if lead is None or not (is_timed or (lead.input is not None and times is not None)):
         return (None,)
-    if times is None:
-        return tuple(map(float, lead.values)) if tolerance.norm == "sup" else (None,)
-    return tuple(map(float, times))
+    return tuple(map(float, lead.values if times is None else times))
 
 
 def _has_lead(surrogate: Surrogate, quantity: str) -> bool:

@@ -27,6 +27,7 @@ from jaxtyping import Float
 from models import ticket
 from models.catalog.darcy import bound
 from models.numerics import bilinear, nine_point
+from models.numerics.control_volumes import control_volumes, interpolate
 from models.numerics.gauss_radau import Certified, certified_steps
 from models.numerics.sine_transform import bilinear_symbol, second_difference_eigenvalues, solve_bilinear_nodes
 from models.physical_model import Arrays, Corrector, Improved
@@ -178,8 +179,8 @@ def refine(inputs: Arrays, outputs: Arrays) -> Improved:
     Its values at the nodes are returned; the statements are about the function itself. Raises what ends the request.
     """
     nodal = np.asarray(inputs["permeability"], dtype=np.float64)
-    served = bound.interpolate(np.asarray(outputs["pressure"], dtype=np.float64), nodal)
-    start, coefficient = bilinear.prolong(served), np.kron(bound.control_volumes(nodal), np.ones((2, 2)))
+    served = interpolate(np.asarray(outputs["pressure"], dtype=np.float64), nodal)
+    start, coefficient = bilinear.prolong(served), np.kron(control_volumes(nodal), np.ones((2, 2)))
     target = NEGLIGIBLE * bound.function_bound(served, coefficient[::2, ::2], np.ones(served[1:, 1:].shape)).upper
     load = bilinear.cell_load(np.ones_like(coefficient))
 
