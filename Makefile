@@ -8,7 +8,7 @@ SYSTEM_PYTHON ?= /usr/bin/python3
 PEERS := pytriton mlserver tesseract bentoml litserve
 PEER_PYTHON = $(PYTHON)
 
-.PHONY: serve test fault-test bench bench-serving peers tools check readme image-check manifests-check sbom locks clean
+.PHONY: serve test fault-test bench bench-serving peers tools check readme image-check manifests-check rules sbom locks clean
 
 $(BIN)/python:
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
@@ -84,6 +84,13 @@ image-check:
 # what a scanner says of the manifests and the Dockerfile; tests/test_kubernetes.py is part of make test
 manifests-check: $(VENV)/.testing runs/tools/checkov/.ready
 	PATH="$(abspath $(BIN)):$(abspath runs/tools/checkov/bin):$$PATH" .ci/scan
+
+# the plain alert rules as the Prometheus operator takes them
+MONITORING = k8s/components/monitoring
+rules:
+	{ printf '# rules.yaml, by make rules\napiVersion: monitoring.coreos.com/v1\nkind: PrometheusRule\nmetadata:\n'; \
+	printf '  name: surrogates\n  labels: {app.kubernetes.io/name: surrogates}\nspec:\n'; \
+	sed 's/^./  &/' $(MONITORING)/rules.yaml; } > $(MONITORING)/prometheusrule.yaml
 
 # what the image of TARGET contains, as CycloneDX: runs/sbom/TARGET.json
 TARGET ?= cpu

@@ -56,7 +56,8 @@ def stale(text: str, requirements: list[str]) -> list[str]:
 
 def declared(target: str) -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    extras = {"cpu": ["cpu", "redis"], "gpu": ["gpu", "redis"], "training": ["cpu", "training"]}[target]
+    beside = ["redis", "tracing"]
+    extras = {"cpu": ["cpu", *beside], "gpu": ["gpu", *beside], "training": ["cpu", "training"]}[target]
     return project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
 
 

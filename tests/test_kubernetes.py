@@ -67,6 +67,20 @@ def test_no_manifest_holds_a_secret_or_stands_in_base_without_an_overlay_choosin
     assert [item for item in base if "namespace" in item["metadata"] or item["kind"] == "Namespace"] == []
 
 
+def test_what_scaling_reads_is_measured(client):
+    manifests = rendered.everything()["cpu + keda"] + rendered.everything()["cpu"]
+    query = one(manifests, "ScaledObject")["spec"]["triggers"][0]["metadata"]["query"]
+    metric = one(manifests, "HorizontalPodAutoscaler")["spec"]["metrics"][0]["pods"]["metric"]["name"]
+    assert f"sum({metric}{{" in query
+    assert f"# TYPE {metric} gauge" in client.get("/metrics").text
+
+
+def test_the_operator_gets_the_rules_that_promtool_tested():
+    folder = rendered.K8S / "components" / "monitoring"
+    rule = one(rendered.everything()["cpu + monitoring"], "PrometheusRule")
+    assert rule["spec"] == yaml.safe_load((folder / "rules.yaml").read_text(encoding="utf-8")), "run make rules"
+
+
 def test_probes_ask_routes_of_the_service(client):
     asked = {
         container[probe]["httpGet"]["path"]

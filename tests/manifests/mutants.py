@@ -161,6 +161,8 @@ MUTANTS = {
         "settings", lambda m: one(m, "ConfigMap")["data"].update(SURROGATE_DEVICE="gpu")),
     "a service on another port": Mutant(
         "settings", lambda m: one(m, "ConfigMap")["data"].update(SURROGATE_PORT="8081")),
+    "metrics on another port": Mutant(
+        "settings", lambda m: one(m, "ConfigMap")["data"].update(SURROGATE_METRICS_PORT="9091")),
     "a Service whose variables are settings": Mutant(
         "injected_variables", inner("metadata/name", "surrogate-http", "Service")),
     "settings from a map that is not there": Mutant(

@@ -195,7 +195,10 @@ def settings(manifests: Manifests) -> Iterator[str]:
                 Settings(**{key.removeprefix(PREFIX).lower(): value for key, value in told.items()})
             except ValueError as error:
                 yield f"{name_of(item)}: {error}"
-            if told and int(told[f"{PREFIX}PORT"]) not in {p["containerPort"] for p in container["ports"]}:
+            named = {port["name"]: str(port["containerPort"]) for port in container.get("ports", [])}
+            if told and named.get("metrics", told[f"{PREFIX}METRICS_PORT"]) != told[f"{PREFIX}METRICS_PORT"]:
+                yield f"{name_of(item)}: metrics where nobody looks"
+            if told and told[f"{PREFIX}PORT"] not in named.values():
                 yield f"{name_of(item)}: listens where nobody looks"
 
 
