@@ -161,7 +161,11 @@ def test_the_ledger_adds_up_to_the_time_in_the_service_also_when_it_is_busy(clie
 
     def spent() -> float:
         lines = client.get("/metrics").text.splitlines()
-        found = [line for line in lines if line.startswith("surrogate_inference_total_seconds_sum") and 'model="darcy"' in line]
+        found = [
+            line
+            for line in lines
+            if line.startswith("surrogate_inference_total_seconds_sum") and 'model="darcy"' in line
+        ]
         return sum(float(line.rsplit(" ", 1)[1]) for line in found if "/predict" in line)
 
     def ask(_: int) -> float:
