@@ -36,6 +36,7 @@ test: check
 
 bench: $(VENV)/.testing
 	$(BIN)/python -m pytest tests/benchmarks -m benchmark -s
+	$(BIN)/python -m tests.benchmarks.graphs
 	$(MAKE) bench-serving
 
 # needs wrk (apt-get install wrk); servers without an environment under runs/peers are left out

@@ -1,4 +1,4 @@
-"""What the serving benchmark makes of measurements: wrk's report, the script it gets, the tables, the encodings."""
+"""What the benchmarks make of measurements: wrk's report, the script it gets, tables, encodings, operations of a graph."""
 
 import io
 import json
@@ -6,9 +6,13 @@ from dataclasses import replace
 
 import httpx
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper
 
-from tests.benchmarks import calls, load, queueing, servers, serving, tables
+from models import bundle
+from models.bundle import GRAPH_FILES
+from tests.benchmarks import calls, graphs, load, queueing, servers, serving, tables
 from tests.benchmarks.load import Load
 
 PRINTED = """Running 2s test @ http://127.0.0.1:8000/v2/models/trivial/infer
@@ -111,8 +115,11 @@ def test_tables_need_neither_the_session_nor_our_own_rows():
 
 
 def test_a_page_keeps_what_is_around_the_tables():
-    page = f"before\n{tables.START}old{tables.END}\nafter"
-    assert f"before\n{tables.START}new{tables.END}\nafter" == tables.insert(page, "new")
+    page = "\n".join(f"before\n{tables.START.format(name)}old{tables.END}\nafter" for name in ("serving", "graphs"))
+    assert page.replace("old", "new", 1) == tables.insert(page, "new")
+    assert page.replace("old", "\0", 1).replace("old", "new").replace("\0", "old") == tables.insert(
+        page, "new", "graphs"
+    )
     with pytest.raises(ValueError, match="Expected one block"):
         tables.insert("no markers", "new")
 
@@ -120,6 +127,7 @@ def test_a_page_keeps_what_is_around_the_tables():
 def test_the_page_of_benchmarks_has_its_markers():
     text = serving.PAGE.read_text(encoding="utf-8")
     assert "a new table" in tables.insert(text, "a new table")
+    assert "a new table" in tables.insert(text, "a new table", "graphs")
 
 
 def test_every_call_carries_the_field_and_every_answer_is_read(generator):
@@ -182,3 +190,62 @@ def test_ours_are_chosen_together_and_an_unknown_server_is_refused():
     assert serving.chosen([]) == list(servers.SERVERS)
     with pytest.raises(SystemExit, match="Expected servers among raw, shipped, ours"):
         serving.chosen(["nobody"])
+
+
+def one_node(kind: str, weight: tuple[int, ...], shape: tuple[int | str, ...], **attributes) -> bytes:
+    """A graph of one operator whose second input is a constant."""
+    node = helper.make_node(kind, ["x", "w"], ["y"], **attributes)
+    constant = onnx.numpy_helper.from_array(np.ones(weight, np.float32), "w")
+    given = helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)
+    graph = helper.make_graph([node], "one", [given], [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    graph.initializer.append(constant)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("graph", "expected"),
+    [
+        (one_node("MatMul", (4, 5), ("batch", 3, 4)), 2 * 3 * 4 * 5),
+        (one_node("Gemm", (1, 5), ("batch", 3), transA=1), 2 * 3 * 1 * 5),
+        (one_node("Conv", (6, 2, 3, 3), ("batch", 4, 8, 8), group=2, pads=[1, 1, 1, 1]), 2 * 6 * 64 * 2 * 9),
+        (one_node("ConvTranspose", (4, 3, 2, 2), ("batch", 4, 8, 8), strides=[2, 2]), 2 * 4 * 64 * 3 * 4),
+        (one_node("Add", (4,), ("batch", 4)), 0),
+    ],
+)
+def test_operations_are_those_of_products_and_convolutions_for_one_sample(graph, expected):
+    assert graphs.operations(graph) == expected
+
+
+def test_a_product_of_unknown_size_is_refused():
+    with pytest.raises(ValueError, match="Expected known shapes in MatMul"):
+        graphs.operations(one_node("MatMul", (4, 5), ("batch", "any", 4)))
+
+
+def test_operations_of_every_shipped_graph_are_known(bundle_folder):
+    assert graphs.operations(bundle.read(bundle_folder).files[GRAPH_FILES["model"]]) > 0
+
+
+def test_a_profile_tells_the_shortest_time_of_every_node(tmp_path):
+    durations = {"a_kernel_time": [40, 20, 30], "b_kernel_time": [8, 9, 10], "b_fence_before": [1, 1, 1]}
+    events = [
+        {"cat": "Node", "name": name, "dur": spent, "args": {"op_name": "MatMul" if name[0] == "a" else "Gelu"}}
+        for name, each in durations.items()
+        for spent in each
+    ]
+    path = tmp_path / "profile.json"
+    path.write_text(json.dumps([{"cat": "Session", "name": "model_run", "dur": 99}, *events]))
+    found = graphs.nodes(path, 2)
+    assert found == {"a": ("MatMul", pytest.approx(10e-6)), "b": ("Gelu", pytest.approx(4e-6))}
+    measured = graphs.Measured(2000, {1: 30e-6, 2: 20e-6}, found)
+    text = graphs.render({"tiny": measured}, 1e9)
+    assert "| tiny | 0.0 | 2 | 0.020 | 0 | 10 % | 0.014 | 0.010 | 20 % | MatMul 71 %, Gelu 29 % |" in text
+
+
+def test_a_session_is_profiled_as_it_runs():
+    small = graphs.Subject(
+        "small", one_node("MatMul", (4, 5), ("batch", 3, 4)), None, {"x": np.ones((2, 3, 4), np.float32)}
+    )
+    ((kind, seconds),) = graphs.profiled(small, 4).values()
+    assert kind == "MatMul" and seconds > 0
+    assert small.feeds(5)["x"].shape == (5, 3, 4)

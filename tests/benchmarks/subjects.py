@@ -60,17 +60,22 @@ def description(name: str) -> dict:
     }  # fmt: skip
 
 
+def export(network: nn.Module, path: Path) -> None:
+    """The ONNX file, with any batch size."""
+    batch = torch.export.Dim("batch", min=1, max=1024)
+    torch.onnx.export(
+        network.eval(), (torch.randn(2, POINTS, POINTS),), path, input_names=["a"], output_names=["u"],
+        opset_version=20, dynamo=True, dynamic_shapes=({0: batch},), external_data=False, verbose=False,
+    )  # fmt: skip
+
+
 def build(folder: Path) -> dict[str, Path]:
     """ONNX files by name; their bundles lie in folder/zoo."""
     torch.manual_seed(0)
     found = {}
     for name, network in (("fno_64", Operator()), ("trivial", Trivial())):
         path = folder / f"{name}.onnx"
-        sample, batch = torch.randn(2, POINTS, POINTS), torch.export.Dim("batch", min=1, max=1024)
-        torch.onnx.export(
-            network.eval(), (sample,), path, input_names=["a"], output_names=["u"], opset_version=20, dynamo=True,
-            dynamic_shapes=({0: batch},), external_data=False, verbose=False,
-        )  # fmt: skip
+        export(network, path)
         inputs = np.random.default_rng(1).standard_normal((PAIRS, POINTS, POINTS)).astype(np.float32)
         with torch.no_grad():
             outputs = torch.cat([network(part) for part in torch.from_numpy(inputs).split(16)]).numpy()

@@ -11,7 +11,7 @@ from tests.benchmarks.queueing import tail_ratio
 
 AT = 16  # connections at which servers are compared
 SHARE = 0.7  # of the saturated throughput, for tails
-START, END = "<!-- generated: serving -->\n", "\n<!-- end -->"
+START, END = "<!-- generated: {} -->\n", "\n<!-- end -->"
 
 
 @dataclass(frozen=True)
@@ -169,13 +169,14 @@ def table(head: Sequence[str], body: Iterable[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in (head, ["---"] * len(head), *body))
 
 
-def insert(text: str, section: str) -> str:
-    """`text` with its generated part replaced.
+def insert(text: str, section: str, name: str = "serving") -> str:
+    """`text` with one of its generated parts replaced.
 
-    Raises ValueError unless there is one.
+    Raises ValueError unless there is one of that name.
     """
-    pattern = re.escape(START) + ".*?" + re.escape(END)
-    replaced, count = re.subn(pattern, lambda _: START + section + END, text, flags=re.DOTALL)
+    start = START.format(name)
+    pattern = re.escape(start) + ".*?" + re.escape(END)
+    replaced, count = re.subn(pattern, lambda _: start + section + END, text, flags=re.DOTALL)
     if count != 1:
-        raise ValueError(f"Expected one block {START.strip()!r} … {END.strip()!r}, got {count}. Restore it.")
+        raise ValueError(f"Expected one block {start.strip()!r} … {END.strip()!r}, got {count}. Restore it.")
     return replaced
