@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from training.architectures.fourier import FourierBlock, PointwiseLinear, SpectralConvolution
+from training.architectures.fourier import FourierBlock, Lift, PointwiseLinear
 from training.package import package
 
 POINTS, WIDTH, MODES, LAYERS, PAIRS = 64, 32, 12, 4, 1210
@@ -24,21 +24,19 @@ class Operator(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         coordinates = torch.linspace(0.0, 1.0, POINTS)
-        x, y = torch.meshgrid(coordinates, coordinates, indexing="ij")
-        self.register_buffer("place", torch.stack([x, y])[None, None])
-        self.lift = PointwiseLinear(1, 3, WIDTH)
-        self.blocks = nn.ModuleList(
-            FourierBlock(SpectralConvolution(1, WIDTH, MODES, POINTS, POINTS), 1, WIDTH) for _ in range(LAYERS)
-        )
+        y, x = torch.meshgrid(coordinates, coordinates, indexing="ij")
+        self.register_buffer("place", torch.stack([x, y, torch.ones_like(x)])[None])
+        self.lift = Lift(1, 3, WIDTH)
+        self.blocks = nn.ModuleList(FourierBlock(1, WIDTH, MODES, POINTS, POINTS) for _ in range(LAYERS))
         self.widen, self.project = PointwiseLinear(1, WIDTH, 4 * WIDTH), PointwiseLinear(1, 4 * WIDTH, 1)
 
     def forward(self, a: Tensor) -> Tensor:
         """The field after four layers."""
-        field = torch.cat([a[:, None, None], self.place.expand(a.shape[0], -1, -1, -1, -1)], 2)
-        field = self.lift(field)
+        field = self.lift(torch.cat([a.mT[:, None], self.place.expand(a.shape[0], -1, -1, -1)], 1)[:, None])
         for block in self.blocks:
             field = block(field)
-        return self.project(nn.functional.gelu(self.widen(field)))[:, 0, 0]
+        found = self.project(nn.functional.gelu(self.widen(field.flatten(2, 3).mT)))
+        return found[:, 0, 0].unflatten(1, (POINTS, POINTS)).mT
 
 
 class Trivial(nn.Module):

@@ -15,12 +15,13 @@ from models import catalog
 from models.repository import SHIPPED, load_surrogate
 from models.runtime import RuntimeOptions
 from training import dataset, fit, losses, muon
-from training.architectures.fourier import PeriodicConvolution, SpectralConvolution
+from training.architectures.fourier import FourierBlock, Lift, PeriodicConvolution, PointwiseLinear, SpectralConvolution
 from training.architectures.preconditioned_fno import PreconditionedFNO
 from training.architectures.symmetry import turn_square
 
 ROOT = Path(__file__).resolve().parents[2]
 PARITY = 1e-5  # float32; measured 1e-7 to 1e-6
+ROUNDING = 5e-7  # float32 sums of a layer in another order; measured 1e-7 to 2e-7
 
 
 @pytest.fixture
@@ -124,22 +125,24 @@ def test_two_processes_follow_the_loss_curve_of_one(tiny_runs, started):
     np.testing.assert_allclose(losses_of(started), losses_of(tiny_runs), rtol=2e-3)  # bfloat16 steps amplify rounding
 
 
-def test_spectral_layer_equals_the_fast_transform():
-    """The truncated DFT products against rfft2 and irfft2 with the same complex weights."""
+@pytest.mark.parametrize(("points", "period"), [(12, 12), (11, 16)])
+def test_spectral_layer_equals_the_fast_transform(points, period):
+    """The truncated DFT products against rfft2 and irfft2 of the padded field with the same complex weights."""
     torch.manual_seed(0)
-    members, channels, modes, points = 2, 3, 4, 12
-    layer = SpectralConvolution(members, channels, modes, points, points)
-    field = torch.randn(5, members, channels, points, points)
+    members, channels, modes = 2, 3, 4
+    layer = SpectralConvolution(members, channels, modes, points, period)
+    field, offset = torch.randn(5, members, channels, points, points), torch.randn(members, 1, channels)
     weight = torch.complex(layer.weight[:, :, 0], layer.weight[:, :, 1])
     weight = weight.reshape(members, 2 * modes, modes, channels, channels)
-    spectrum = torch.fft.rfft2(field, norm="ortho")
+    spectrum = torch.fft.rfft2(field, s=(period, period), norm="ortho")
     kept = torch.zeros_like(spectrum)
     rows = torch.cat([torch.arange(modes), torch.arange(-modes, 0)])
     mixed = torch.einsum("bmixy,mxyio->bmoxy", spectrum[:, :, :, rows][..., :modes], weight)
     kept[:, :, :, rows[:, None], torch.arange(modes)[None, :]] = mixed
-    expected = torch.fft.irfft2(kept, s=(points, points), norm="ortho")
+    expected = torch.fft.irfft2(kept, s=(period, period), norm="ortho")[..., :points, :points]
     # irfft2 drops the imaginary part of the k_y = 0 column's non-symmetric rows; so does taking the real part here
-    torch.testing.assert_close(layer(field), expected, rtol=1e-4, atol=1e-5)
+    found = layer(field.permute(0, 1, 4, 3, 2), offset).permute(0, 1, 4, 3, 2)
+    assert distance(found, expected + offset.mT[..., None]) <= ROUNDING
 
 
 def test_periodic_layer_equals_the_fast_transform():
@@ -151,7 +154,33 @@ def test_periodic_layer_equals_the_fast_transform():
     spectrum = torch.fft.rfft(field)
     kept = torch.zeros_like(spectrum)
     kept[..., :modes] = torch.einsum("bmix,mxio->bmox", spectrum[..., :modes], weight)
-    torch.testing.assert_close(layer(field), torch.fft.irfft(kept, n=points), rtol=1e-4, atol=1e-5)
+    assert distance(layer(field), torch.fft.irfft(kept, n=points)) <= ROUNDING
+
+
+@pytest.mark.parametrize("members", [1, 2])
+def test_a_block_adds_both_convolutions_and_the_bias(members):
+    """One member takes a way of its own, by one operator; both are the formula."""
+    torch.manual_seed(1)
+    block = FourierBlock(members, 3, 4, 9, 12)
+    torch.nn.init.normal_(block.pointwise.bias)
+    field = torch.randn(5, members, 9, 9, 3)
+    far = block.spectral(field, torch.zeros(members, 1, 3))
+    near = block.pointwise(field.permute(0, 1, 4, 2, 3)).permute(0, 1, 3, 4, 2)
+    assert distance(block(field), torch.nn.functional.gelu(far + near)) <= ROUNDING
+
+
+def test_a_lift_is_a_pointwise_layer_whose_bias_weighs_a_feature_of_ones():
+    torch.manual_seed(2)
+    lift, layer = Lift(2, 3, 5), PointwiseLinear(2, 3, 5)
+    torch.nn.init.normal_(lift.bias)
+    layer.load_state_dict(lift.state_dict())
+    features = torch.randn(4, 1, 3, 6, 7)
+    found = lift(torch.cat([features, torch.ones_like(features[:, :, :1])], 2))
+    assert distance(found, layer(features).permute(0, 1, 3, 4, 2)) <= ROUNDING
+
+
+def distance(found: torch.Tensor, expected: torch.Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
 
 
 def test_network_keeps_its_hard_constraints(network, medium):

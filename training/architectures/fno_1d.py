@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models.physical_model import Recipe
 from training import losses
-from training.architectures.fourier import FourierBlock, PeriodicConvolution, PointwiseLinear
+from training.architectures.fourier import PeriodicBlock, PointwiseLinear
 from training.architectures.network import Fields, Network, Prepared
 
 FRAMES_SCORED = 10  # every tenth frame of the validation trajectories
@@ -47,10 +47,7 @@ class FNO1d(Network):
         super().__init__()
         self.settings = s = settings
         self.lift = PointwiseLinear(s.members, 8, s.channels)
-        self.blocks = nn.ModuleList(
-            FourierBlock(PeriodicConvolution(s.members, s.channels, s.modes, s.points), s.members, s.channels)
-            for _ in range(s.layers)
-        )
+        self.blocks = nn.ModuleList(PeriodicBlock(s.members, s.channels, s.modes, s.points) for _ in range(s.layers))
         self.hidden = PointwiseLinear(s.members, s.channels, 2 * s.channels)
         self.project = PointwiseLinear(s.members, 2 * s.channels, 2)
         nodes = torch.arange(s.points, dtype=torch.float64) / s.points

@@ -1,7 +1,9 @@
 """Layers of the Fourier neural operator, with a member axis so that an ensemble is one network.
 
-Fields are (batch, member, channel, x, y), or (batch, member, channel, x) on a periodic line. A spectral layer is the truncated real DFT written as matrix products
-(arXiv 2010.08895, §4): no complex tensors and no DFT operator, which has no CUDA kernel in ONNX Runtime.
+A spectral layer is the truncated real DFT written as matrix products (arXiv 2010.08895, §4): no complex tensors and no
+DFT operator, which has no CUDA kernel in ONNX Runtime. In the plane, fields are (batch, member, y, x, channel): with
+channels last every step is one product of whole blocks of memory, real and imaginary parts lie beside each other, and
+complex arithmetic is inside the matrices. On a line they are (batch, member, channel, x), whose rows are long already.
 """
 
 import math
@@ -10,9 +12,40 @@ import torch
 from torch import Tensor, nn
 
 
-def _angles(points: int, period: int, wavenumbers: Tensor) -> Tensor:
+def _waves(points: int, period: int, wavenumbers: Tensor) -> Tensor:
+    """cos and sin of 2π j k / period: (2, wavenumber, node)."""
     nodes = torch.arange(points, dtype=torch.float64)
-    return 2.0 * math.pi * nodes[:, None] * wavenumbers[None, :] / period
+    angles = 2.0 * math.pi * wavenumbers[:, None] * nodes[None, :] / period
+    return torch.stack([angles.cos(), angles.sin()]) / math.sqrt(period)
+
+
+def _real_forward(waves: Tensor) -> Tensor:
+    """Real field → (wavenumber, part) of its modes: ((wavenumber, part), node)."""
+    cosine, sine = waves
+    return torch.stack([cosine, -sine], 1).flatten(0, 1)
+
+
+def _twice(waves: Tensor) -> Tensor:
+    """Modes above 0 count twice when the field is real: negative wavenumbers are their conjugates."""
+    return torch.cat([waves[:, :1], 2.0 * waves[:, 1:]], 1)
+
+
+def _complex_forward(waves: Tensor) -> Tensor:
+    """Complex field → modes: ((wavenumber, part), (part, node))."""
+    cosine, sine = waves
+    rows = torch.stack([torch.stack([cosine, sine], 1), torch.stack([-sine, cosine], 1)], 1)
+    return rows.flatten(2).flatten(0, 1)
+
+
+def _mixing(weight: Tensor) -> Tensor:
+    """(member, mode, 2, channel, channel) → the real matrix on (part, channel): (member, mode, 2·channel, 2·channel)."""
+    real, imaginary = weight[:, :, 0], weight[:, :, 1]
+    return torch.cat([torch.cat([real, imaginary], 3), torch.cat([-imaginary, real], 3)], 2)
+
+
+def _mix(modes: Tensor, weight: Tensor) -> Tensor:
+    """Every mode by its own matrix: (batch, member, mode, 2·channel) → the same shape."""
+    return torch.matmul(modes.permute(1, 2, 0, 3), _mixing(weight)).permute(2, 0, 1, 3)
 
 
 class PointwiseLinear(nn.Module):
@@ -31,6 +64,15 @@ class PointwiseLinear(nn.Module):
         return result.reshape(*result.shape[:3], *field.shape[3:])
 
 
+class Lift(PointwiseLinear):
+    """x ↦ W x + b from channels first to channels last; b is the weight of a last feature that the caller sets to one."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(batch, member or 1, channel + 1, *grid) → (batch, member, *grid, channel)."""
+        weight = torch.cat([self.weight, self.bias], 2)
+        return torch.matmul(features.flatten(3).mT, weight.mT).unflatten(2, features.shape[3:])
+
+
 class SpectralConvolution(nn.Module):
     """Multiply the lowest Fourier modes by a complex matrix per mode, kₓ ∈ [−m, m), k_y ∈ [0, m).
 
@@ -41,53 +83,65 @@ class SpectralConvolution(nn.Module):
         super().__init__()
         if 2 * modes > period:
             raise ValueError(f"Expected at most {period // 2} modes, got {modes}. Lower `modes`.")
-        self.modes = modes
+        self.modes, self.constant = modes, float(period)
         self.weight = nn.Parameter(torch.randn(members, 2 * modes * modes, 2, channels, channels) / channels)
         half = torch.arange(modes, dtype=torch.float64)
-        full = torch.cat([half, half - modes])
-        y, x = _angles(points, period, half), _angles(points, period, full)
-        twice = torch.where(half > 0, 2.0, 1.0)
-        forward_y = torch.cat([y.cos(), -y.sin()], 1) / math.sqrt(period)
-        forward_x = torch.cat([x.cos(), x.sin()], 1).T / math.sqrt(period)
-        inverse_x = torch.cat([x.cos(), x.sin()], 1) / math.sqrt(period)
-        inverse_y = torch.cat([y.cos() * twice, -y.sin() * twice], 1).T / math.sqrt(period)
+        y, x = _waves(points, period, half), _waves(points, period, torch.cat([half, half - modes]))
         for name, matrix in (
-            ("forward_y", forward_y), ("forward_x", forward_x),
-            ("inverse_x", inverse_x), ("inverse_y", inverse_y),
+            ("forward_y", _real_forward(y)), ("forward_x", _complex_forward(x)),
+            ("inverse_x", _complex_forward(x).T), ("inverse_y", _real_forward(_twice(y)).T),
         ):  # fmt: skip
             self.register_buffer(name, matrix.float().contiguous(), persistent=False)
 
+    def forward(self, field: Tensor, offset: Tensor) -> Tensor:
+        """(batch, member, y, x, channel) and a constant (member, 1, channel) added to the result → the same shape.
+
+        The constant is added to mode 0, of which there are far fewer numbers than of the field.
+        """
+        batch, members, channels = *field.shape[:2], field.shape[-1]
+        partial = torch.matmul(self.forward_y, field.flatten(3)).reshape(batch, members, self.modes, -1, channels)
+        spectrum = torch.matmul(self.forward_x, partial)
+        weight = self.weight.unflatten(1, (-1, self.modes)).transpose(1, 2).flatten(1, 2)  # by k_y, then kₓ
+        mixed = _mix(spectrum.reshape(batch, members, -1, 2 * channels), weight).reshape(spectrum.shape)
+        zero = nn.functional.pad(self.constant * offset[:, None], (0, 0, 0, 4 * self.modes - 1, 0, self.modes - 1))
+        wave = torch.matmul(self.inverse_x, mixed + zero.to(mixed.dtype))  # autocast gives bfloat16; stay there
+        return torch.matmul(self.inverse_y, wave.reshape(batch, members, 2 * self.modes, -1)).reshape(field.shape)
+
+
+class FourierBlock(nn.Module):
+    """x ↦ GELU(K x + W x + b), K a spectral convolution."""
+
+    def __init__(self, members: int, channels: int, modes: int, points: int, period: int) -> None:
+        super().__init__()
+        self.spectral = SpectralConvolution(members, channels, modes, points, period)
+        self.pointwise = PointwiseLinear(members, channels, channels)
+
     def forward(self, field: Tensor) -> Tensor:
-        """(batch, member, channel, x, y) → the same shape."""
-        modes, shape = self.modes, field.shape
-        # over y: [a | b] = field·[cos | −sin]; over x: blocks cos·a, cos·b, sin·a, sin·b
-        blocks = torch.matmul(self.forward_x, torch.matmul(field, self.forward_y))
-        real = blocks[..., : 2 * modes, :modes] + blocks[..., 2 * modes :, modes:]
-        imaginary = blocks[..., : 2 * modes, modes:] - blocks[..., 2 * modes :, :modes]
-        spectrum = torch.cat([real, imaginary], 2).flatten(-2).permute(1, 3, 0, 2)
-        top = torch.cat([self.weight[:, :, 0], self.weight[:, :, 1]], 3)
-        bottom = torch.cat([-self.weight[:, :, 1], self.weight[:, :, 0]], 3)
-        mixed = torch.matmul(spectrum, torch.cat([top, bottom], 2)).permute(2, 0, 3, 1)
-        mixed = mixed.reshape(shape[0], -1, 2 * shape[2], 2 * modes, modes)
-        real, imaginary = mixed[:, :, : shape[2]], mixed[:, :, shape[2] :]
-        wave = torch.matmul(self.inverse_x, torch.cat([
-            torch.cat([real, imaginary], 4), torch.cat([-imaginary, real], 4)], 3))  # fmt: skip
-        return torch.matmul(wave, self.inverse_y)
+        """(batch, member, y, x, channel) → the same shape."""
+        far = self.spectral(field, self.pointwise.bias.mT)
+        return nn.functional.gelu(_matmul_add(field, self.pointwise.weight.mT, far))
+
+
+def _matmul_add(field: Tensor, weight: Tensor, added: Tensor) -> Tensor:
+    """field·weight + added; of a single member in one operator, which passes over memory once less."""
+    if len(weight) == 1:
+        rows = torch.addmm(added.flatten(0, -2), field.flatten(0, -2), weight[0])
+    else:
+        rows = torch.matmul(field.flatten(2, -2), weight) + added.flatten(2, -2)
+    return rows.reshape(field.shape)
 
 
 class PeriodicConvolution(nn.Module):
-    """Multiply Fourier modes 0 … m − 1 of a periodic line by a complex matrix per mode."""
+    """Multiply Fourier modes 0 … m − 1 of a periodic line by a complex matrix per mode; channels before the line."""
 
     def __init__(self, members: int, channels: int, modes: int, points: int) -> None:
         super().__init__()
         if 2 * modes > points:
             raise ValueError(f"Expected at most {points // 2} modes, got {modes}. Lower `modes`.")
         self.weight = nn.Parameter(torch.randn(members, modes, 2, channels, channels) / channels)
-        wavenumbers = torch.arange(modes, dtype=torch.float64)
-        x = _angles(points, points, wavenumbers)
-        twice = torch.where(wavenumbers > 0, 2.0, 1.0)
-        forward = torch.cat([x.cos(), -x.sin()], 1) / math.sqrt(points)
-        inverse = torch.cat([x.cos() * twice, -x.sin() * twice], 1).T / math.sqrt(points)
+        waves = _waves(points, points, torch.arange(modes, dtype=torch.float64))
+        (cosine, sine), (inverse_cosine, inverse_sine) = waves, _twice(waves)
+        forward, inverse = torch.cat([cosine, -sine]).T, torch.cat([inverse_cosine, -inverse_sine])
         self.register_buffer("forward_x", forward.float().contiguous(), persistent=False)
         self.register_buffer("inverse_x", inverse.float().contiguous(), persistent=False)
 
@@ -96,21 +150,19 @@ class PeriodicConvolution(nn.Module):
         batch, members, channels = field.shape[:3]
         spectrum = torch.matmul(field, self.forward_x).reshape(batch, members, channels, 2, -1)
         spectrum = spectrum.permute(1, 4, 0, 3, 2).reshape(members, -1, batch, 2 * channels)
-        top = torch.cat([self.weight[:, :, 0], self.weight[:, :, 1]], 3)
-        bottom = torch.cat([-self.weight[:, :, 1], self.weight[:, :, 0]], 3)
-        mixed = torch.matmul(spectrum, torch.cat([top, bottom], 2))
+        mixed = torch.matmul(spectrum, _mixing(self.weight))
         mixed = mixed.reshape(members, -1, batch, 2, channels).permute(2, 0, 4, 3, 1).flatten(3)
         return torch.matmul(mixed, self.inverse_x)
 
 
-class FourierBlock(nn.Module):
-    """x ↦ GELU(K x + W x), K a spectral convolution."""
+class PeriodicBlock(nn.Module):
+    """x ↦ GELU(K x + W x + b) on a periodic line."""
 
-    def __init__(self, spectral: nn.Module, members: int, channels: int) -> None:
+    def __init__(self, members: int, channels: int, modes: int, points: int) -> None:
         super().__init__()
-        self.spectral = spectral
+        self.spectral = PeriodicConvolution(members, channels, modes, points)
         self.pointwise = PointwiseLinear(members, channels, channels)
 
     def forward(self, field: Tensor) -> Tensor:
-        """(batch, member, channel, *grid) → the same shape."""
-        return torch.nn.functional.gelu(self.spectral(field) + self.pointwise(field))
+        """(batch, member, channel, x) → the same shape."""
+        return nn.functional.gelu(self.spectral(field) + self.pointwise(field))

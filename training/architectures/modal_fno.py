@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from models.physical_model import Recipe
 from training import losses
-from training.architectures.fourier import FourierBlock, PointwiseLinear, SpectralConvolution
+from training.architectures.fourier import FourierBlock, PointwiseLinear
 from training.architectures.network import Fields, Network, Prepared
 from training.architectures.symmetry import turn_square
 
@@ -140,8 +140,7 @@ class ModalFNO(Network):
         self.seen = [round((s.frames - 1) * (i / max(1, s.seen - 1)) ** 2) for i in range(s.seen)]
         self.lift = PointwiseLinear(s.members, 9 + 1 + s.seen + 2, s.channels)
         self.blocks = nn.ModuleList(
-            FourierBlock(SpectralConvolution(s.members, s.channels, s.modes, s.points, s.period), s.members, s.channels)
-            for _ in range(s.layers)
+            FourierBlock(s.members, s.channels, s.modes, s.points, s.period) for _ in range(s.layers)
         )
         self.hidden = PointwiseLinear(s.members, s.channels, 2 * s.channels)
         self.project = PointwiseLinear(s.members, 2 * s.channels, s.shapes + s.scale_shapes)
@@ -182,10 +181,10 @@ class ModalFNO(Network):
 
     def heads(self, features: Tensor) -> Tensor:
         """N and log-scales: (batch, member or 1, feature, x, y) → (batch, member, shape, x, y)."""
-        field = self.lift(features)
+        field = self.lift(features).permute(0, 1, 4, 3, 2)  # blocks have channels last
         for block in self.blocks:
             field = block(field)
-        return self.project(nn.functional.gelu(self.hidden(field)))
+        return self.project(nn.functional.gelu(self.hidden(field.permute(0, 1, 4, 3, 2))))
 
     def _seen(self, decayed: Tensor) -> Tensor:
         return torch.stack([decayed[:, index] for index in self.seen], 1)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from models.physical_model import Recipe
 from training import losses
-from training.architectures.fourier import FourierBlock, PointwiseLinear, SpectralConvolution
+from training.architectures.fourier import FourierBlock, Lift, PointwiseLinear
 from training.architectures.network import Fields, Network, Prepared
 from training.architectures.symmetry import turn_square
 
@@ -98,18 +98,17 @@ class PreconditionedFNO(Network):
         super().__init__()
         self.settings = s = settings
         self.solver = ConjugateGradients(s.points, s.steps)
-        self.lift = PointwiseLinear(s.members, s.patch**2 + 5, s.channels)
+        self.lift = Lift(s.members, s.patch**2 + 5, s.channels)
         self.blocks = nn.ModuleList(
-            FourierBlock(SpectralConvolution(s.members, s.channels, s.modes, s.points, s.period), s.members, s.channels)
-            for _ in range(s.layers)
+            FourierBlock(s.members, s.channels, s.modes, s.points, s.period) for _ in range(s.layers)
         )
         self.hidden = PointwiseLinear(s.members, s.channels, 2 * s.channels)
         self.project = PointwiseLinear(s.members, 2 * s.channels, 2)
         nodes = torch.linspace(0.0, 1.0, s.points, dtype=torch.float64)
         bubble = 16.0 * s.scale * torch.outer(nodes * (1 - nodes), nodes * (1 - nodes))
-        coordinates = torch.stack(torch.meshgrid(nodes, nodes, indexing="ij")) * 2.0 - 1.0
+        y, x = torch.meshgrid(nodes * 2.0 - 1.0, nodes * 2.0 - 1.0, indexing="ij")
         self.register_buffer("bubble", bubble.float(), persistent=False)
-        self.register_buffer("coordinates", coordinates.float(), persistent=False)
+        self.register_buffer("place", torch.stack([x, y, torch.ones_like(x)]).float(), persistent=False)
 
     @classmethod
     def from_recipe(cls, recipe: Recipe) -> Self:
@@ -118,26 +117,26 @@ class PreconditionedFNO(Network):
         return cls(PreconditionedFNOSettings(**settings))
 
     def features(self, logarithm: Tensor, solved: Tensor) -> Tensor:
-        """Patch of log â around each node, û and its central differences, coordinates: (batch, channel, x, y)."""
+        """Patch of log â around each node, û and its central differences, coordinates, one: (batch, channel, y, x)."""
         s = self.settings
         reach = s.patch // 2
-        padded = nn.functional.pad(logarithm, (reach,) * 4)
-        patches = [padded[:, i : i + s.points, j : j + s.points] for i in range(s.patch) for j in range(s.patch)]
-        scaled = solved / 0.05
+        padded = nn.functional.pad(logarithm.mT, (reach,) * 4)
+        patches = [padded[:, j : j + s.points, i : i + s.points] for i in range(s.patch) for j in range(s.patch)]
+        scaled = solved.mT / 0.05
         around = nn.functional.pad(scaled, (1, 1, 1, 1))
         slopes = (s.points - 1) / 8.0
-        along_x = (around[:, 2:, 1:-1] - around[:, :-2, 1:-1]) * slopes
-        along_y = (around[:, 1:-1, 2:] - around[:, 1:-1, :-2]) * slopes
-        own = torch.stack([*patches, scaled, along_x, along_y], 1)
-        position = self.coordinates[None].expand(logarithm.shape[0], -1, -1, -1)
-        return torch.cat([own, position], 1)
+        along_x = (around[:, 1:-1, 2:] - around[:, 1:-1, :-2]) * slopes
+        along_y = (around[:, 2:, 1:-1] - around[:, :-2, 1:-1]) * slopes
+        own = [part[:, None] for part in (*patches, scaled, along_x, along_y)]
+        return torch.cat([*own, self.place[None].expand(logarithm.shape[0], -1, -1, -1)], 1)
 
     def heads(self, features: Tensor) -> Tensor:
-        """N and log s: (batch, member or 1, feature, x, y) → (batch, member, 2, x, y)."""
+        """N and log s: (batch, member or 1, feature, y, x) → (batch, member, 2, x, y)."""
         field = self.lift(features)
         for block in self.blocks:
             field = block(field)
-        return self.project(nn.functional.gelu(self.hidden(field)))
+        found = self.project(nn.functional.gelu(self.hidden(field.flatten(2, 3).mT)))
+        return found.unflatten(3, field.shape[2:4]).mT
 
     @torch.no_grad()
     def prepare(self, inputs: Fields, outputs: Fields) -> Prepared:
