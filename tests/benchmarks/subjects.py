@@ -1,6 +1,6 @@
 """What the serving benchmarks serve: a Fourier neural operator on 64×64 points, and a graph that does next to nothing.
 
-The operator has width 32, 12 modes, 4 layers and one member (arXiv 2010.08895), about 0.157 GFLOP and 2.4 M parameters
+The operator has width 32, 12 modes, 4 layers and one member (arXiv 2010.08895), about 0.17 GFLOP and 2.4 M parameters
 in its spectral weights (2·12·12·2·32·32·4); its weights are random, which changes no timing. Both are bundles made by
 `training.package`, with the ONNX file beside them for the peers.
 """
