@@ -50,7 +50,7 @@ TINY = replace(
     FULL,
     points=17,
     splits=_splits(32, 4, 8, 24, 12, 12),
-    unlabelled=Split(20, 1500),
+    unlabelled=Split(20, 2000),
     principal_components=10,
     settings={
         **FULL.settings,
