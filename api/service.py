@@ -271,8 +271,12 @@ class Visit:
             return answer
 
         answer = conclude() if light and question.is_bare else await self.off_loop(conclude)
-        self.route, self.concluded = answer.route, time.perf_counter()
+        self.conclude(answer.route)
         return answer
+
+    def conclude(self, route: tuple[RouteStep, ...]) -> None:
+        """The result is there, by these steps; what follows is writing it."""
+        self.route, self.concluded = route, time.perf_counter()
 
 
 class Visits:

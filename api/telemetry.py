@@ -19,18 +19,21 @@ import numpy as np
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from models.contract import Verdict
 from models.drift import DriftWatch
+from models.errors import ToleranceNotMet
 from models.statements import Statement
 from models.surrogate import Answer
 from models.validity import Validity
 
+Settled = tuple[Answer, tuple[Verdict, ...]]
 REGISTRY = CollectorRegistry()
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
 UNKNOWN = "unknown"
 CODES = ("200", "422", "500", "503", "504")
 """Codes whose series are there before the first such answer: a series born with its first error has no rate."""
 KINDS = ("guaranteed", "guaranteed_vs_discrete", "statistical", "indicator", "none")
-OUTCOMES = ("accept", "flag", "correct", "solve", "refuse")
+OUTCOMES = {"accepted": "accept", "flagged": "flag", "corrected": "correct", "solved": "solve", "refused": "refuse"}
 REASONS = {
     401: "unauthorised", 403: "unauthorised", 400: "invalid", 406: "invalid", 408: "invalid", 415: "invalid",
     422: "invalid", 413: "too_large", 429: "quota", 499: "cancelled", 503: "queue_full", 504: "deadline",
@@ -81,7 +84,7 @@ class Models:
             self.watches.setdefault(name, DriftWatch())
             for counter in (FRAMES, JUDGED, OUTSIDE, NONFINITE):
                 counter.labels(name)
-            for counter, values in ((STATEMENTS, KINDS), (CONTRACT, OUTCOMES)):
+            for counter, values in ((STATEMENTS, KINDS), (CONTRACT, tuple(OUTCOMES.values()))):
                 for value in values:
                     counter.labels(name, value)
             for version, route, code in itertools.product(found, routes, CODES):
@@ -120,6 +123,20 @@ class Models:
         band = next((band for band in answer.bands.values() if band is not None), None)
         if watch is not None and band is not None:  # the first field stands for the model
             watch.see_width(float(np.mean(band.upper - band.lower)))
+
+    def settled(self, name: str, settle: Callable[[], Settled]) -> Settled:
+        """What `settle` makes of an answer under a tolerance contract, with how it ends counted.
+
+        Raises ToleranceNotMet.
+        """
+        try:
+            answer, verdicts = settle()
+        except ToleranceNotMet:
+            _of(CONTRACT, name, OUTCOMES["refused"]).inc()
+            raise
+        for verdict in verdicts:
+            _of(CONTRACT, name, OUTCOMES[verdict.outcome]).inc()
+        return answer, verdicts
 
     def stated(self, name: str, statements: Iterable[Statement]) -> None:
         """Statements that go out."""

@@ -55,9 +55,10 @@ class Asked:
         if self.wish is None:
             return answer, ()
         forecast = self.forecast
-        return settle(
-            self.surrogate, forecast.inputs, answer, self.wish, self.costs, forecast.clock, forecast.lead_times
+        work = partial(
+            settle, self.surrogate, forecast.inputs, answer, self.wish, self.costs, forecast.clock, forecast.lead_times
         )
+        return MODELS.settled(self.surrogate.manifest.name, work)
 
     def axes(self, whole: bool) -> answers.Axes:
         """Axes of every output in one frame, or in the whole forecast."""

@@ -13,6 +13,7 @@ from api.errors import UnsupportedMediaType
 from api.routes import answers, requests
 from api.schemas import PredictOptions, parse_options
 from api.service import service_of, visit_of
+from api.telemetry import MODELS
 from models.contract import settle
 from models.errors import WrongShape
 from models.surrogate import Answer, Clock, Surrogate
@@ -44,7 +45,8 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     answer, kept = await visit.predict(surrogate, inputs, question, clock), answers.ANY
     if wish is not None:
         work = partial(settle, surrogate, inputs, answer, wish, visit.service.costs, clock)
-        answer, verdicts = await visit.off_loop(work)
+        answer, verdicts = await visit.off_loop(partial(MODELS.settled, surrogate.manifest.name, work))
+        visit.conclude(clock.route)
         kept = answers.Kept(wish, verdicts)
     if wanted == npy.MEDIA_TYPE:
         mean = next(iter(answer.predictions.values())).mean

@@ -5,11 +5,13 @@ import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 
 from api.telemetry import CODES, KINDS, OUTCOMES, REASONS
+from models.contract import Outcome
 from models.repository import SHIPPED
 from tests.conftest import ROOT, free_port, serving
 from tests.prometheus import promtool
@@ -68,7 +70,7 @@ def test_series_exist_before_the_first_request_that_would_count(link):
             assert any(name == "surrogate_requests_total" and has == wanted for name, has in found), (model, code)
         for kind in KINDS:
             assert ("surrogate_statements_total", frozenset({f'model="{model}"', f'kind="{kind}"'})) in found
-        for outcome in OUTCOMES:
+        for outcome in OUTCOMES.values():
             wanted = frozenset({f'model="{model}"', f'outcome="{outcome}"'})
             assert ("surrogate_contract_outcomes_total", wanted) in found
     for reason in REASONS.values():
@@ -120,6 +122,22 @@ def test_counters_agree_with_what_was_asked(link):
     assert grown("surrogate_inference_compute_seconds_count", model="burgers") == runs
     assert grown("surrogate_batch_size_count", model="burgers") == runs
     assert value(after, "surrogate_output_nonfinite_total") == 0
+
+
+def test_every_end_of_a_tolerance_contract_is_counted(link):
+    assert set(OUTCOMES) == set(get_args(Outcome))
+    body = link.get("/v1/models/burgers/example", params={"seed": 5}).json()
+    norm = next(s["norm"] for s in link.post(PREDICT, json=body).json()["statements"] if s["kind"] == "guaranteed")
+    before = metrics(link)
+    for value_asked, on_miss, outcome in (
+        (1e6, "flag", "accept"),
+        (1e-12, "flag", "flag"),
+        (1e-12, "refuse", "refuse"),
+    ):
+        tolerance = {"quantity": "velocity", "norm": norm, "value": value_asked}
+        link.post(PREDICT, json=body | {"tolerance": tolerance, "on_miss": on_miss})
+        name, labels = "surrogate_contract_outcomes_total", {"model": "burgers", "outcome": outcome}
+        assert value(metrics(link), name, **labels) == value(before, name, **labels) + 1
 
 
 def test_names_that_are_not_served_add_one_series_at_most(link):

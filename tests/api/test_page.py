@@ -58,7 +58,9 @@ def message(html):
 
 
 def section(html, name):
-    return re.search(rf'<div id="{name}" class="panels">(.*?)</div>\s*</section>', html, flags=re.DOTALL).group(1)
+    return re.search(rf'<div id="{name}" class="panels">(.*?)</div>\s*(?:</section>|<p>)', html, flags=re.DOTALL).group(
+        1
+    )
 
 
 @needs_browser
