@@ -38,8 +38,8 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=6 \
     CMD ["python", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8080/healthz', timeout=4)"]
 
 FROM build AS build-cpu
-RUN --mount=type=bind,source=.ci/image/requirements-cpu.txt,target=/requirements.txt \
-    --mount=type=cache,target=/root/.cache/pip \
+COPY .ci/image/requirements-cpu.txt /requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/venv/bin/python install --quiet --require-hashes --no-deps --only-binary :all: --no-compile \
         -r /requirements.txt \
     && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
@@ -49,8 +49,8 @@ COPY --from=build-cpu /opt/venv /opt/venv
 
 # CUDA 13 and cuDNN 9 come as wheels; only the driver (580 or newer) is the node's.
 FROM build AS build-gpu
-RUN --mount=type=bind,source=.ci/image/requirements-gpu.txt,target=/requirements.txt \
-    --mount=type=cache,target=/root/.cache/pip \
+COPY .ci/image/requirements-gpu.txt /requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/venv/bin/python install --quiet --require-hashes --no-deps --only-binary :all: --no-compile \
         -r /requirements.txt \
     && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
@@ -60,8 +60,8 @@ ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility SURROG
 COPY --from=build-gpu /opt/venv /opt/venv
 
 FROM build AS build-training
-RUN --mount=type=bind,source=.ci/image/requirements-training.txt,target=/requirements.txt \
-    --mount=type=cache,target=/root/.cache/pip \
+COPY .ci/image/requirements-training.txt /requirements.txt
+RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/venv/bin/python install --quiet --require-hashes --no-deps --only-binary :all: --no-compile \
         -r /requirements.txt \
     && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
