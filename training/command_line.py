@@ -86,7 +86,7 @@ def _readme(options: argparse.Namespace) -> None:
 
     for folder in bundle_folders(options.zoo):
         publish.rewrite_card(folder)
-    readme.update(options.file, options.zoo)
+    readme.update(options.root, options.zoo)
 
 
 def _explanations(options: argparse.Namespace) -> None:
@@ -180,7 +180,7 @@ def parser() -> argparse.ArgumentParser:
     readme = commands.add_parser(
         "readme", help="regenerate cards and the README's tables from the reports in the shipped bundles"
     )
-    readme.add_argument("--file", type=Path, default=Path("README.md"))
+    readme.add_argument("--root", type=Path, default=Path(), help="the repository")
     readme.add_argument("--zoo", type=Path, default=SHIPPED)
     readme.set_defaults(run=_readme)
     return result

@@ -1,7 +1,8 @@
-"""The README's generated parts: the tables of models and of their statements, from the shipped manifests."""
+"""Generated parts of README and docs/calibration.md: tables of models, statements, bands, from the shipped manifests."""
 
 import json
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -140,22 +141,32 @@ def _truth(kind: str) -> str:
     )
 
 
-def render(text: str, zoo: Path) -> str:
-    """`text` with the generated parts replaced.
+PARTS: dict[str, Callable[[list[dict[str, Any]]], str]] = {
+    "models": models_table,
+    "statements": statements_table,
+    "calibration": calibration_table,
+    "validity": validity_table,
+}
+PAGES = {"README.md": ("models", "statements"), "docs/calibration.md": ("calibration", "validity")}
+
+
+def render(text: str, names: Iterable[str], zoo: Path) -> str:
+    """`text` with the generated parts of these names replaced.
 
     Raises ValueError when a marker is missing.
     """
     documents = manifests(zoo)
-    parts = {"models": models_table(documents), "statements": statements_table(documents)}
-    parts |= {"calibration": calibration_table(documents), "validity": validity_table(documents)}
-    for name, content in parts.items():
+    for name in names:
         pattern = rf"(<!-- generated: {name} -->\n).*?(\n<!-- end -->)"
+        content = PARTS[name](documents)
         text, count = re.subn(pattern, lambda m, c=content: m[1] + c + m[2], text, flags=re.DOTALL)
         if count != 1:
-            raise ValueError(f"Expected one '<!-- generated: {name} -->' block in the README, got {count}. Restore it.")
+            raise ValueError(f"Expected one '<!-- generated: {name} -->' block in the page, got {count}. Restore it.")
     return text
 
 
-def update(file: Path, zoo: Path) -> None:
-    """Rewrite the README in place."""
-    file.write_text(render(file.read_text(encoding="utf-8"), zoo), encoding="utf-8")
+def update(root: Path, zoo: Path) -> None:
+    """Rewrite the pages in place."""
+    for page, names in PAGES.items():
+        file = root / page
+        file.write_text(render(file.read_text(encoding="utf-8"), names, zoo), encoding="utf-8")
