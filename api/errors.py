@@ -24,6 +24,7 @@ STATUS: dict[type[SurrogateError], int] = {
     errors.MalformedArray: 422,
     errors.UnsupportedLevel: 422,
     errors.UnknownOption: 422,
+    errors.SeedTaken: 422,
     errors.TooLarge: 413,
     errors.InvalidInput: 422,
     errors.UnknownModel: 404,

@@ -570,7 +570,7 @@ def medium_in_domain(client: httpx.Client) -> np.ndarray:
 
 def test_every_failure_has_a_status_of_the_protocol():
     for kind in STATUS:
-        assert status_of(kind.__new__(kind)) in {400, 403, 404, 408, 413, 415, 499, 500, 501, 503, 504}
+        assert status_of(kind.__new__(kind)) in {400, 401, 403, 404, 408, 413, 415, 429, 499, 500, 501, 503, 504}
     assert status_of(NotOffered("x", "y")) == 501
     assert status_of(MissingField("x")) == 400
 

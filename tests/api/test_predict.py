@@ -172,8 +172,9 @@ def test_examples_are_ready_to_post_and_differ_by_seed(client):
 def test_operations_endpoints(client):
     assert client.get("/healthz").json() == {"status": "ok"}
     assert "darcy/1" in client.get("/readyz").json()["models"]
-    metrics = client.get("/metrics").text
-    assert 'surrogate_requests_total{model="darcy"' in metrics
+    client.get(f"{MODEL}/example")
+    lines = client.get("/metrics").text.splitlines()
+    assert any(line.startswith("surrogate_requests_total{") and 'model="darcy"' in line for line in lines)
 
 
 def test_pages_load_without_any_other_host(client):
