@@ -91,8 +91,9 @@ def _options(call: str) -> dict[str, Any]:
         "predict": schemas.PredictOptions, "forecast": schemas.ForecastOptions, "explain": schemas.ExplainOptions,
     }  # fmt: skip
     kind = kinds.get(call, schemas.DerivativeOptions)
-    schema = kind.model_json_schema()
+    schema = kind.model_json_schema(ref_template=REFERENCE + "{model}")
     schema.pop("title")
+    schema.pop("$defs", None)  # among the components already: answers name what was asked
     return schema
 
 

@@ -1,5 +1,7 @@
 """The OpenAPI document describes the service: schemathesis attacks every route, examples work when posted."""
 
+import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,6 +18,14 @@ def test_document_carries_units_symbols_shapes_and_ranges(client: httpx.Client):
     field = document["components"]["schemas"]["darcy_inputs"]["properties"]["permeability"]
     assert field["x-symbol"] == "a" and field["x-units"] == "1" and field["x-shape"] == [85, 85]
     assert "in [0.001, 1000]" in field["description"]
+
+
+def test_every_reference_in_the_document_leads_somewhere(client):
+    text = client.get("/openapi.json").text
+    known = json.loads(text)["components"]["schemas"]
+    found = re.findall(r'"\$ref": ?"([^"]+)"', text)
+    assert found
+    assert [name for name in found if name.removeprefix("#/components/schemas/") not in known] == []
 
 
 def test_every_example_in_the_document_works(client):
