@@ -208,9 +208,9 @@ class Repository:
 
     def measure(self) -> None:
         """Find the best batch size of every bundle that has none yet, on this machine."""
-        for entry in self._table.values():
+        for key, entry in self._table.items():
             if entry.surrogate.graphs["model"].batch is None:
-                acceptance.tune(entry.surrogate)
+                self._table = {**self._table, key: _tuned(entry)}
 
     @property
     def _is_serving(self) -> bool:
@@ -237,7 +237,8 @@ class Repository:
                 entry = replace(entry, memory=round(grown * entry.memory))
                 self._require_room(taken + entry.memory)
                 if self._is_serving:
-                    acceptance.tune(entry.surrogate)
+                    entry = _tuned(entry)
+                    self._require_room(taken + entry.memory)
             except BrokenBundle as error:
                 self.broken[label] = str(error)
                 self._refused[key] = states[key]
@@ -273,6 +274,13 @@ class Repository:
     def _require_room(self, memory: int) -> None:
         if self._limit is not None and memory > self._limit:
             raise BrokenBundle("memory of all bundles", f"at most {self._limit} bytes", f"{memory} with this one")
+
+
+def _tuned(entry: Entry) -> Entry:
+    """Measured for its best batches, and accounted with the buffers that those runs leave behind."""
+    before = _resident()
+    acceptance.tune(entry.surrogate)
+    return replace(entry, memory=entry.memory + max(0, _resident() - before))
 
 
 def _resident() -> int:
