@@ -3,12 +3,9 @@
 import base64
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
-from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from models import bundle
@@ -17,30 +14,7 @@ from models.repository import SHIPPED, Repository
 from models.runtime import RuntimeOptions
 from models.signature import read_signers, signature_file, verify
 from tests.conftest import add_version
-
-TOOL = Path(sys.executable).parent / "model_signing"
-
-
-def write_keys(folder: Path, curve: ec.EllipticCurve | None = None) -> tuple[Path, Path]:
-    """(private, public) in PEM files."""
-    folder.mkdir(exist_ok=True)
-    key = ec.generate_private_key(curve or ec.SECP256R1())
-    private, public = folder / "private.pem", folder / "public.pem"
-    private.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-    )
-    public.write_bytes(_pem(key.public_key()))
-    return private, public
-
-
-def _pem(key) -> bytes:
-    return key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-
-
-def sign(folder: Path, private: Path) -> None:
-    command = [TOOL, "sign", "key", "--private_key", private, "--signature", signature_file(folder), folder]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    assert done.returncode == 0, done.stdout + done.stderr
+from tests.signing import pem, sign, write_keys
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +113,7 @@ def test_the_repository_serves_signed_bundles_only_and_says_why(copied):
 
 def test_keys_that_cannot_sign_bundles_are_refused(tmp_path):
     key = tmp_path / "key.pem"
-    for content in (b"", b"nonsense", _pem(rsa.generate_private_key(65537, 2048).public_key())):
+    for content in (b"", b"nonsense", pem(rsa.generate_private_key(65537, 2048).public_key())):
         key.write_bytes(content)
         with pytest.raises(ValueError, match="Expected public keys"):
             read_signers(key)

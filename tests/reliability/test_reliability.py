@@ -27,6 +27,7 @@ from tests.conftest import add_version, free_port
 from tests.raw_http import JSON, PREDICT, connect, eventually, head, metric, nothing_is_left, status_of
 from tests.reliability.processes import MEBIBYTE, Service, running
 from tests.reliability.traffic import Question, beside, honest, world
+from tests.signing import sign, write_keys
 
 pytestmark = pytest.mark.fault
 
@@ -202,6 +203,20 @@ def test_a_broken_new_version_beside_a_good_one(zoo, fault, seen):
         question = Question.of(service.address)
         with honest(service.address, question, clients=2) as got:
             fault(add_version(zoo / "burgers" / "1", "2"))
+            eventually(lambda: "burgers/2" in readiness(service.address)["broken"], "it was never reported")
+            time.sleep(0.5)
+        seen(f"{readiness(service.address)['broken']['burgers/2'][:90]}; {got.text}")
+        assert set(got.statuses) == {200} and not got.wrong
+
+
+def test_an_unsigned_new_version_beside_a_signed_one(zoo, tmp_path, seen):
+    private, public = write_keys(tmp_path / "keys")
+    for folder in (zoo / "burgers" / "1", zoo / "site_weather" / "1"):
+        sign(folder, private)
+    with running(zoo, {"RELOAD_SECONDS": 0.3, "SIGNERS": public}) as service:
+        question = Question.of(service.address)
+        with honest(service.address, question, clients=2) as got:
+            add_version(zoo / "burgers" / "1", "2")
             eventually(lambda: "burgers/2" in readiness(service.address)["broken"], "it was never reported")
             time.sleep(0.5)
         seen(f"{readiness(service.address)['broken']['burgers/2'][:90]}; {got.text}")
