@@ -176,8 +176,8 @@ class ModalFNO(Network):
 
     @staticmethod
     def _size(field: Tensor) -> Tensor:
-        """Root mean square over the grid; the constant only matters where nothing is left."""
-        return torch.sqrt(field.square().mean((-2, -1), keepdim=True) + SMALL**2)
+        """Root mean square over the grid, at least SMALL: a maximum, since exporters drop the addition of so little."""
+        return torch.sqrt(field.square().mean((-2, -1), keepdim=True).clamp_min(SMALL**2))
 
     def heads(self, features: Tensor) -> Tensor:
         """N and log-scales: (batch, member or 1, feature, x, y) → (batch, member, shape, x, y)."""
