@@ -338,7 +338,7 @@ def test_every_domain_error_has_an_answer():
     for kind, status in STATUS.items():
         error = kind.__new__(kind)
         error.expected, error.got, error.remedy, error.field, error.retry_after = "a", "b", "c", None, 1.0
-        error.needed = "predict"
+        error.needed, error.headers = "predict", {}
         assert handler(None, error).status_code == (422 if status in (400, 422) else status)
 
 
