@@ -420,7 +420,7 @@ def test_a_forecast_must_meet_it_at_every_lead_time(surrogate, costs):
 
     best = outcome(LOOSE, "flag").statement
     assert best is not None and best.lead_time is not None
-    if surrogate.physics is not None and surrogate.physics.solve is not None:
+    if surrogate.physics is not None and surrogate.physics.solves_truth:
         assert outcome(EXACT, "solve").outcome in ("solved", "accepted")
     with pytest.raises(ToleranceNotMet):
         outcome(TIGHT, "refuse")
