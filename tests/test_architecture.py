@@ -1,7 +1,6 @@
 """The house: import directions, names, function lengths, nothing of torch while serving."""
 
 import ast
-import os
 import re
 import shutil
 import subprocess
@@ -66,23 +65,6 @@ def test_no_tracked_text_names_a_registry_or_a_machine_path():
         if pattern.search(path.read_text(encoding="utf-8")):
             found.append(name)
     assert found == []
-
-
-def test_importing_the_runtime_leaves_no_trace_in_the_home_folder(tmp_path):
-    """ONNX Runtime's own telemetry stores an identifier there, unless it is told not to before its import."""
-    environment = {
-        key: value for key, value in os.environ.items() if key not in ("XDG_CACHE_HOME", "ORT_DISABLE_TELEMETRY")
-    }
-    found = {}
-    for module in ("onnxruntime", "models.runtime"):
-        home = tmp_path / module
-        home.mkdir()
-        subprocess.run(
-            [sys.executable, "-c", f"import {module}"], cwd=ROOT, env=environment | {"HOME": str(home)}, check=True
-        )
-        found[module] = [path.name for path in home.rglob("*") if "onnxruntime" in path.name]
-    assert found["onnxruntime"], "the library no longer does it: the setting in models/runtime.py can go"
-    assert not found["models.runtime"]
 
 
 def test_the_running_app_never_loads_torch_onnx_or_what_the_client_needs():

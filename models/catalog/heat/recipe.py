@@ -61,8 +61,9 @@ TINY = replace(
         "modes": 4,
         "layers": 1,
         "period": 20,
+        "frames_scored": FRAMES,
     },
-    epochs=4,
+    epochs=12,
     batch=8,
 )
 
