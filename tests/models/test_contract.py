@@ -95,7 +95,8 @@ def test_what_is_said_to_be_met_with_certainty_is_true(darcy_small, monkeypatch)
         total, false = trial.false_claims(found, kind)
         assert total > 5 and false == 0, kind
     outcomes = {entry["result"].split(",")[0] for entry in found}
-    assert outcomes == {"accepted", "corrected", "solved", "flagged", "refused"}
+    assert {"accepted", "flagged", "refused"} <= outcomes
+    assert outcomes & {"corrected", "solved"}  # which of them is cheaper is measured
 
 
 def test_a_bound_that_is_too_small_would_be_noticed(darcy_small, monkeypatch):
