@@ -39,9 +39,7 @@ KINDS: tuple[Acceptable, ...] = ("guaranteed", "guaranteed_vs_discrete", "statis
 ACCEPTED: tuple[Acceptable, ...] = KINDS[:3]
 MOST_STEPS = 1000
 STALLED = 0.99  # a converged corrector that lowers the value by less than this has no more to give
-HOPELESS = (
-    4.0  # a grid of half the width lowers the error of a first-order method to half, of a second-order one to this
-)
+HOPELESS = 4.0  # halving the grid lowers the error of a first-order method to a half, of a second-order one to this
 CAUTION = 1.5  # times the measured milliseconds must be left: other work goes on beside
 RESERVED = 0.1  # of the request's time, and 5 ms, to write the answer in
 SAME_TIME = 1e-7
