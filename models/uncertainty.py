@@ -308,9 +308,9 @@ class Calibration:
         Raises UnsupportedLevel, NotOffered.
         """
         here = float((np.abs(weights) * scale).sum())
-        return (
-            here * self.linear_ratio(weights, level) if here else 0.0
-        )  # 0: only points that are exact by construction
+        if here == 0.0:  # only points that are exact by construction
+            return 0.0
+        return here * self.linear_ratio(weights, level)
 
     def linear_ratio(self, weights: np.ndarray, level: float) -> float:
         """What Σ |w| s is multiplied by for the half-width of the interval of Σ w u.

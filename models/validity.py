@@ -4,8 +4,7 @@
 
 Detectors of each input field: T² on principal components (is it extreme in known directions?), SPE (does it leave their
 span?), spectrum (Mahalanobis distance of log shell energies, for fields with a grid), sharpest (does one bend stand out?);
-of a scalar: its value; of the
-whole: task (relative error bound, where the physical model has one). Their reference scores come from n inputs that
+of a scalar: its value; of the whole: task (relative error bound, where the physical model has one). Their reference scores come from n inputs that
 took no part in fitting them. Fields may be taken free of their mean, where the answer does not depend on it. Media of few
 values are checked for these, for the share of the largest, for the density of interfaces and for isolated nodes. Out of
 domain does not imply wrong, nor the reverse; it voids statistical statements, and the reasons name what is off.
