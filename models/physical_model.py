@@ -24,6 +24,20 @@ class Split:
     family: str | None = None
 
 
+def usual_splits(
+    train: int, validation: int, test: int, calibration: int, tune: int, held_out: int
+) -> dict[str, Split]:
+    """So many samples of each split of generated data, every split from a stream of its own."""
+    return {
+        "train": Split(0, train),
+        "validation": Split(1, validation),
+        "test": Split(2, test),
+        "calibration": Split(3, calibration),
+        "tune": Split(4, tune),
+        "held_out": Split(10, held_out),
+    }
+
+
 @dataclass(frozen=True)
 class Recipe:
     """One training run; every number that decides its result.

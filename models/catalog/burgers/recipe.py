@@ -2,23 +2,11 @@
 
 from dataclasses import replace
 
-from models.physical_model import Recipe, Split
-
-
-def _splits(train: int, validation: int, test: int, calibration: int, tune: int, held_out: int) -> dict[str, Split]:
-    return {
-        "train": Split(0, train),
-        "validation": Split(1, validation),
-        "test": Split(2, test),
-        "calibration": Split(3, calibration),
-        "tune": Split(4, tune),
-        "held_out": Split(10, held_out),
-    }
-
+from models.physical_model import Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=512,
-    splits=_splits(2000, 60, 200, 1000, 400, 500),
+    splits=usual_splits(2000, 60, 200, 1000, 400, 500),
     unlabelled=Split(20, 5000),
     principal_components=20,
     architecture="fno_1d",
@@ -41,7 +29,7 @@ FULL = Recipe(
 TINY = replace(
     FULL,
     points=64,
-    splits=_splits(16, 4, 8, 24, 12, 12),
+    splits=usual_splits(16, 4, 8, 24, 12, 12),
     unlabelled=Split(20, 1400),
     principal_components=10,
     settings={

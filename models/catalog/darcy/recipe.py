@@ -2,18 +2,11 @@
 
 from dataclasses import replace
 
-from models.physical_model import Recipe, Split
+from models.physical_model import Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=85,
-    splits={
-        "train": Split(0, 1000),
-        "validation": Split(1, 100),
-        "test": Split(2, 200),
-        "calibration": Split(3, 600),
-        "tune": Split(4, 100),
-        "held_out": Split(10, 500),
-    },
+    splits=usual_splits(1000, 100, 200, 600, 100, 500),
     unlabelled=Split(20, 5000),
     principal_components=40,
     architecture="preconditioned_fno",
@@ -53,14 +46,7 @@ PLAIN = replace(
 
 TINY = Recipe(
     points=17,
-    splits={
-        "train": Split(0, 48),
-        "validation": Split(1, 8),
-        "test": Split(2, 16),
-        "calibration": Split(3, 40),
-        "tune": Split(4, 20),
-        "held_out": Split(10, 40),
-    },
+    splits=usual_splits(48, 8, 16, 40, 20, 40),
     unlabelled=Split(20, 900),
     principal_components=10,
     architecture="preconditioned_fno",

@@ -2,23 +2,11 @@
 
 from dataclasses import replace
 
-from models.physical_model import Recipe, Split
-
-
-def _splits(train: int, validation: int, test: int, calibration: int, tune: int, held_out: int) -> dict[str, Split]:
-    return {
-        "train": Split(0, train),
-        "validation": Split(1, validation),
-        "test": Split(2, test),
-        "calibration": Split(3, calibration),
-        "tune": Split(4, tune),
-        "held_out": Split(10, held_out),
-    }
-
+from models.physical_model import Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=64,
-    splits=_splits(6000, 100, 300, 1000, 400, 500),
+    splits=usual_splits(6000, 100, 300, 1000, 400, 500),
     unlabelled=Split(20, 3000),
     principal_components=40,
     architecture="conv_unet",
@@ -39,7 +27,7 @@ FULL = Recipe(
 FULL_128 = replace(
     FULL,
     points=128,
-    splits=_splits(1200, 50, 150, 600, 300, 300),
+    splits=usual_splits(1200, 50, 150, 600, 300, 300),
     epochs=2,
     warm_up=0.2,
     muon_rate=0.004,
@@ -52,7 +40,7 @@ FULL_128 = replace(
 TINY = replace(
     FULL,
     points=16,
-    splits=_splits(24, 8, 8, 24, 12, 12),
+    splits=usual_splits(24, 8, 8, 24, 12, 12),
     unlabelled=Split(20, 2000),
     principal_components=10,
     settings={

@@ -3,23 +3,11 @@
 from dataclasses import replace
 
 from models.catalog.heat.spec import END, FRAMES
-from models.physical_model import Recipe, Split
-
-
-def _splits(train: int, validation: int, test: int, calibration: int, tune: int, held_out: int) -> dict[str, Split]:
-    return {
-        "train": Split(0, train),
-        "validation": Split(1, validation),
-        "test": Split(2, test),
-        "calibration": Split(3, calibration),
-        "tune": Split(4, tune),
-        "held_out": Split(10, held_out),
-    }
-
+from models.physical_model import Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=33,
-    splits=_splits(1200, 50, 200, 500, 150, 400),
+    splits=usual_splits(1200, 50, 200, 500, 150, 400),
     unlabelled=Split(20, 2500),
     principal_components=20,
     architecture="modal_fno",
@@ -49,7 +37,7 @@ FULL = Recipe(
 TINY = replace(
     FULL,
     points=17,
-    splits=_splits(32, 4, 8, 24, 12, 12),
+    splits=usual_splits(32, 4, 8, 24, 12, 12),
     unlabelled=Split(20, 2000),
     principal_components=10,
     settings={
