@@ -48,6 +48,11 @@ def read_description(path: Path) -> dict[str, Any]:
     return document
 
 
+def least_pairs(inputs: int) -> int:
+    """Pairs that a model of so many input fields needs: half of them are what p-values are counted among."""
+    return int(np.ceil(2 * (2 * DETECTORS * inputs / THRESHOLD + 1)))
+
+
 def read_pairs(path: Path, sources: tuple[Field, ...], targets: tuple[Field, ...]) -> tuple[Arrays, Arrays]:
     """Held-out inputs and outputs by field, checked against the description.
 
@@ -62,7 +67,7 @@ def read_pairs(path: Path, sources: tuple[Field, ...], targets: tuple[Field, ...
     count = len(next(iter(inputs.values())))
     for item, values in zip((*sources, *targets), (*inputs.values(), *outputs.values()), strict=True):
         check_values(item, values, count)
-    least = int(np.ceil(2 * (2 * DETECTORS * len(sources) / THRESHOLD + 1)))
+    least = least_pairs(len(sources))
     if count < least:
         raise ValueError(f"Expected at least {least} pairs (the p-value floor), got {count}. Add held-out pairs.")
     return inputs, outputs

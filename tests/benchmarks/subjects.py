@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 
 from training.architectures.fourier import FourierBlock, Lift, PointwiseLinear
-from training.package import package
+from training.package import least_pairs, package
 
-POINTS, WIDTH, MODES, LAYERS, PAIRS = 64, 32, 12, 4, 1210
+POINTS, WIDTH, MODES, LAYERS = 64, 32, 12, 4
 
 
 class Operator(nn.Module):
@@ -74,7 +74,7 @@ def build(folder: Path) -> dict[str, Path]:
     for name, network in (("fno_64", Operator()), ("trivial", Trivial())):
         path = folder / f"{name}.onnx"
         export(network, path)
-        inputs = np.random.default_rng(1).standard_normal((PAIRS, POINTS, POINTS)).astype(np.float32)
+        inputs = np.random.default_rng(1).standard_normal((least_pairs(1), POINTS, POINTS)).astype(np.float32)
         with torch.no_grad():
             outputs = torch.cat([network(part) for part in torch.from_numpy(inputs).split(16)]).numpy()
         noise = 0.1 * np.random.default_rng(2).standard_normal(outputs.shape)
