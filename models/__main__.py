@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from models.acceptance import check_golden
+from models import acceptance
 from models.errors import BrokenBundle, SurrogateError
 from models.fields import check_names
 from models.repository import SHIPPED, Repository, bundle_folders, load_surrogate
@@ -27,7 +27,7 @@ def _check(root: Path, signers: Signers) -> int:
     for folder in folders:
         label = f"{folder.parent.name}/{folder.name}"
         try:
-            distance = check_golden(load_surrogate(folder, RuntimeOptions(), signers=signers))
+            distance = acceptance.check(load_surrogate(folder, RuntimeOptions(), signers=signers))
         except BrokenBundle as error:
             failed += 1
             print(f"FAILED {label}: {error}")

@@ -6,12 +6,13 @@ Doing so also warms it: sessions allocate, features compile.
 import numpy as np
 
 from models.batching import LARGEST_BATCH, measure
-from models.bundle import GOLDEN_FILE, GRAPH_FILES
+from models.bundle import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILES
 from models.errors import BrokenBundle
 from models.physical_model import Arrays
-from models.surrogate import Surrogate
+from models.surrogate import Question, Surrogate
 
 DERIVATIVE_SECONDS = 0.25  # of measuring, for each derivative graph
+WHOLE_LEVEL = 0.5  # of the band that is tried: any calibration has it
 GOLDEN_TOLERANCE = 1e-5  # relative; summation order differs between processors and providers
 
 
@@ -21,14 +22,29 @@ def golden_inputs(surrogate: Surrogate) -> Arrays:
     return {key.removeprefix("input."): values for key, values in golden.items() if key.startswith("input.")}
 
 
+def check(surrogate: Surrogate) -> float:
+    """Distance from the golden outputs of a bundle that reproduces them and makes a whole answer of one.
+
+    Raises BrokenBundle.
+    """
+    distance = check_golden(surrogate)
+    inputs = {name: values[:1] for name, values in golden_inputs(surrogate).items()}
+    try:
+        surrogate.predict(inputs, Question(WHOLE_LEVEL, "pointwise", (0.5,), bounds=False))
+    except Exception as error:  # facts and arrays of the calibration may disagree in any way
+        got = f"{type(error).__name__}: {error}"[:200]
+        raise BrokenBundle(CALIBRATION_FILE, "what bands and validity are made of", got) from error
+    return distance
+
+
 def check_golden(surrogate: Surrogate) -> float:
     """Relative distance of today's outputs from the stored ones.
 
     Raises BrokenBundle when it exceeds the tolerance, or when the graph is not the one the manifest describes.
     """
-    golden, inputs = surrogate.bundle.arrays(GOLDEN_FILE), golden_inputs(surrogate)
+    golden = surrogate.bundle.arrays(GOLDEN_FILE)
     try:
-        found = surrogate.run(inputs)
+        found = surrogate.run(surrogate.validate(golden_inputs(surrogate)))
         distances = {
             name: float(np.linalg.norm(prediction.members - golden[f"{name}_members"]))
             / float(np.linalg.norm(golden[f"{name}_members"]))

@@ -15,8 +15,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from models import acceptance, catalog
-from models.bundle import MANIFEST_FILE, WEIGHTS_FILE, read, read_manifest
+from models.bundle import WEIGHTS_FILE, read, read_manifest
 from models.errors import BrokenBundle, UnknownModel, UnknownVersion
+from models.manifest import MANIFEST_FILE
 from models.runtime import DeviceUnavailable, RuntimeOptions, Scheduler
 from models.signature import Signers, signature_file, verify
 from models.surrogate import Surrogate
@@ -52,7 +53,13 @@ def load_surrogate(
         raise BrokenBundle(MANIFEST_FILE, f"name and version {folder.parent.name}/{folder.name}", "others")
     physics = bundle.manifest.physical_model
     entry = catalog.load(physics) if physics in catalog.names() else None
-    return Surrogate(bundle, entry, options, scheduler=scheduler)
+    try:
+        return Surrogate(bundle, entry, options, scheduler=scheduler)
+    except (BrokenBundle, DeviceUnavailable):
+        raise
+    except Exception as error:  # facts and arrays may disagree in any way
+        got = f"{type(error).__name__}: {error}"[:200]
+        raise BrokenBundle(MANIFEST_FILE, "facts that fit the other files", got) from error
 
 
 def least_memory(folder: Path) -> int:
@@ -225,7 +232,7 @@ class Repository:
         """Entries of the bundles that pass; sessions are opened side by side, measurements made one at a time."""
         before = _resident()
         with ThreadPoolExecutor(LOADERS, thread_name_prefix="loader") as pool:
-            attempts = {key: pool.submit(self._open, folder, states[key]) for key, folder in folders.items()}
+            attempts = {key: pool.submit(self._accepted, folder, states[key]) for key, folder in folders.items()}
         opened = [attempt.result().memory for attempt in attempts.values() if attempt.exception() is None]
         grown = max(1.0, (_resident() - before) / max(1, sum(opened)))
         taken = sum(entry.memory for key, entry in self._table.items() if key not in folders)
@@ -252,21 +259,12 @@ class Repository:
             _log.info("bundle %s is served", label, extra=facts)
         return found
 
-    def _open(self, folder: Path, state: State) -> Entry:
-        try:
-            return self._accepted(folder, state)
-        except (BrokenBundle, DeviceUnavailable):
-            raise
-        except Exception as error:  # a manifest may be wrong in any way
-            got = f"{type(error).__name__}: {error}"[:200]
-            raise BrokenBundle(MANIFEST_FILE, "a bundle that can be read", got) from error
-
     def _accepted(self, folder: Path, state: State) -> Entry:
         began, memory = time.monotonic(), least_memory(folder)
         self._require_room(memory)
         surrogate = load_surrogate(folder, self._options, self._scheduler, self._signers)
         if self._scheduler is not None:
-            acceptance.check_golden(surrogate)
+            acceptance.check(surrogate)
             if self._is_serving:
                 acceptance.check_derivatives(surrogate)
         return Entry(surrogate, state, memory, time.monotonic() - began)

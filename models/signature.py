@@ -20,8 +20,9 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from models.bundle import MANIFEST_FILE, Bundle
+from models.bundle import Bundle
 from models.errors import BrokenBundle
+from models.manifest import MANIFEST_FILE
 
 PAYLOAD = "application/vnd.in-toto+json"
 PREDICATE = "https://model_signing/signature/v1.0"

@@ -12,9 +12,10 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.bundle import CALIBRATION_FILE, GRAPH_FILES, MANIFEST_FILE, Bundle, Manifest
+from models.bundle import CALIBRATION_FILE, GRAPH_FILES, Bundle
 from models.errors import BrokenBundle, NotOffered, UnsupportedLevel
 from models.fields import LEAD_TIME, Field, LeadTimes, check_names, check_values
+from models.manifest import MANIFEST_FILE, Manifest
 from models.physical_model import Arrays, Features, PhysicalModel
 from models.runtime import Graph, RuntimeOptions, Scheduler
 from models.statements import EVERYWHERE, Statement, nothing

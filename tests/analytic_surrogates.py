@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle
 from models.fields import LEAD_TIME, Axis, Field, LeadTimes
+from models.manifest import Manifest
 from models.runtime import RuntimeOptions
 from models.surrogate import Surrogate
 from models.validity import Validity

@@ -8,9 +8,10 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle
 from models.fields import LEAD_TIME, Axis, Field, LeadTimes
 from models.forecast import Forecast, Frame, Summary
+from models.manifest import Manifest
 from models.physical_model import Arrays
 from models.runtime import RuntimeOptions
 from models.surrogate import Question, Surrogate

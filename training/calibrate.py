@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from models.bundle import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, Bundle, Manifest
+from models.bundle import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, Bundle
 from models.fields import Field
+from models.manifest import Manifest
 from models.physical_model import Arrays, PhysicalModel, Recipe
 from models.runtime import Graph, RuntimeOptions
 from models.uncertainty import (

@@ -20,10 +20,10 @@ from models.bundle import (
     GRAPH_FILES,
     WEIGHTS_FILE,
     Bundle,
-    Manifest,
     write,
 )  # fmt: skip
 from models.fields import LEAD_TIME, Field, check_values
+from models.manifest import Manifest
 from models.physical_model import Arrays
 from models.runtime import Graph, RuntimeOptions
 from models.validity import THRESHOLD, detector_scores, fit_detectors, hard_checks

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from api.routes.catalogue import draw
 from models.batching import LARGEST_BATCH, Engine, measure
-from models.bundle import Bundle, Manifest
+from models.bundle import Bundle
 from models.errors import Abandoned, DeadlinePassed, Unavailable
+from models.manifest import Manifest
 from models.repository import SHIPPED, load_surrogate
 from models.runtime import Graph, RuntimeOptions
 from models.ticket import Ticket, holding
