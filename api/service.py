@@ -9,9 +9,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from starlette.requests import HTTPConnection
@@ -23,7 +24,7 @@ from api.errors import BodyTooSlow
 from api.settings import Settings
 from models.batching import Engine, Results
 from models.contract import Costs
-from models.errors import Abandoned, TooLarge, UnknownOption
+from models.errors import Abandoned, TooLarge, UnknownModel, UnknownOption, UnknownVersion
 from models.repository import Repository
 from models.runtime import Graph
 from models.surrogate import Answer, Clock, Question, RouteStep, Surrogate
@@ -98,8 +99,9 @@ class Visit:
         self._read_all = False
         self.model, self.concluded = "", 0.0
         self.route: tuple[RouteStep, ...] = ()
-        self.spent = (0, 0)  # ns in the queue and in the run of the forward graph
+        self.spent: tuple[int, int] | None = None  # ns in the queue and in the runs of the forward graph
         self._headers = dict(reversed(scope["headers"]))  # of several of one name the first counts
+        self.facts: dict[str, Any] = {}  # what a line of the log says beside times
         self.ticket = Ticket()
         self.started = time.perf_counter()
 
@@ -107,6 +109,12 @@ class Visit:
         """One request header."""
         found = self._headers.get(name)
         return None if found is None else found.decode("latin-1")
+
+    def digest(self, version: str) -> str:
+        """What the hash of the bundle at work begins with; empty once it has been taken away."""
+        with suppress(UnknownModel, UnknownVersion):
+            return self.service.repository.get(self.model, version).manifest.digest[7:19]
+        return ""
 
     def enter(self, model: str, seconds: float | None = None) -> None:
         """Be admitted to a model, with `seconds`, or those of the header, or the service's own, to stay.
@@ -268,6 +276,11 @@ class Visit:
         def conclude() -> Answer:
             answer = surrogate.conclude(prepared, results)
             telemetry.MODELS.answered(surrogate.manifest.name, results, answer)
+            self.facts |= {
+                "elements_in": size,
+                "elements_out": sum(found.mean.size for found in answer.predictions.values()),
+                "statement_kinds": sorted({one.kind for some in answer.statements for one in some}),
+            }
             return answer
 
         answer = conclude() if light and question.is_bare else await self.off_loop(conclude)
@@ -277,6 +290,8 @@ class Visit:
     def conclude(self, route: tuple[RouteStep, ...]) -> None:
         """The result is there, by these steps; what follows is writing it."""
         self.route, self.concluded = route, time.perf_counter()
+        if self.spent is None:
+            self.spent = (self.ticket.queued_ns, self.ticket.computed_ns)
 
 
 class Visits:
