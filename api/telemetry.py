@@ -33,6 +33,7 @@ UNKNOWN, UNREAD, UNMATCHED = "unknown", "unread", "unmatched"
 CODES = ("200", "422", "500", "503", "504")
 """Codes whose series are there before the first such answer: a series born with its first error has no rate."""
 KINDS = ("guaranteed", "guaranteed_vs_discrete", "statistical", "indicator", "none")
+AUDITED, HELD = ("guaranteed", "statistical"), {True: "yes", False: "no"}
 OUTCOMES = {"accepted": "accept", "flagged": "flag", "corrected": "correct", "solved": "solve", "refused": "refuse"}
 REASONS = {
     401: "unauthorised", 403: "unauthorised", 400: "invalid", 406: "invalid", 408: "invalid", 415: "invalid",
@@ -65,6 +66,7 @@ JUDGED = _counter("surrogate_input_judged_total", "Inputs compared with the mode
 OUTSIDE = _counter("surrogate_input_out_of_domain_total", "Inputs outside the model's domain.", "model")
 NONFINITE = _counter("surrogate_output_nonfinite_total", "Answers that are not finite where they must be.", "model")
 STATEMENTS = _counter("surrogate_statements_total", "Statements made.", "model", "kind")
+AUDIT = _counter("surrogate_audit_total", "Statements that a solution bears out, or does not.", "model", "kind", "held")
 CONTRACT = _counter("surrogate_contract_outcomes_total", "Tolerance contracts ended.", "model", "outcome")
 
 
@@ -87,6 +89,8 @@ class Models:
             for counter, values in ((STATEMENTS, KINDS), (CONTRACT, tuple(OUTCOMES.values()))):
                 for value in values:
                     counter.labels(name, value)
+            for kind, held in itertools.product(AUDITED, HELD.values()):
+                AUDIT.labels(name, kind, held)
             for version, route, code in itertools.product(found, routes, CODES):
                 REQUESTS.labels(name, version, route, code)
         for reason in REASONS.values():
@@ -138,6 +142,8 @@ class Models:
         facts["outcome"] = " ".join(sorted({OUTCOMES[verdict.outcome] for verdict in verdicts}))
         for verdict in verdicts:
             _of(CONTRACT, name, OUTCOMES[verdict.outcome]).inc()
+            for kind, held in verdict.audits:
+                _of(AUDIT, name, kind, HELD[held]).inc()
         return answer, verdicts
 
     def stated(self, name: str, statements: Iterable[Statement]) -> None:
