@@ -5,9 +5,10 @@ the engine's threads, NumPy in the workers'.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -32,7 +33,8 @@ from models.ticket import Ticket, holding
 
 Result = TypeVar("Result")
 DEADLINE_HEADER = "x-request-timeout"
-LIGHT = 2**17  # numbers: work on fewer costs less than handing it to another thread
+SHORT = 1e-3  # seconds of work: the loop, which writes answers for as long, does it sooner than a worker, which takes turns
+RECENT = 0.1  # weight of the latest in a mean of recent times
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,34 @@ class Service:
     gates: dict[str, Gate] = field(default_factory=dict)
     mailbox: "Mailbox" = field(default_factory=lambda: Mailbox())
     costs: Costs = field(default_factory=Costs)
+    pace: "Pace" = field(default_factory=lambda: Pace())
 
     def gate(self, model: str) -> Gate:
         """The gate of one model."""
         if model not in self.gates:
             self.gates[model] = Gate(model, self.settings.max_waiting, self.settings.max_waiting_bytes)
         return self.gates[model]
+
+
+class Pace:
+    """Processor time that each kind of work has taken of late, by number that goes in; a kind not yet seen takes forever."""
+
+    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
+        self._clock = clock
+        self._seconds: dict[Hashable, float] = {}
+
+    def is_short(self, kind: Hashable, size: int) -> bool:
+        """Whether the event loop may do it itself."""
+        return size * self._seconds.get(kind, math.inf) < SHORT
+
+    def timed(self, kind: Hashable, size: int, work: Callable[[], Result]) -> Result:
+        """Do it, and remember the time this thread took: waiting for others does not count."""
+        began = self._clock()
+        result = work()
+        spent = (self._clock() - began) / max(size, 1)
+        before = self._seconds.get(kind, spent)
+        self._seconds[kind] = before + RECENT * (spent - before)
+        return result
 
 
 class Mailbox:
@@ -236,6 +260,15 @@ class Visit:
         """
         return await self._linger().run_in_executor(self.service.workers, holding, self.ticket, work)
 
+    async def shortly(self, kind: Hashable, size: int, work: Callable[[], Result]) -> Result:
+        """Do work on `size` numbers here and now if its kind has lately been short, else in a worker.
+
+        Raises DeadlinePassed, Abandoned, and what the work raises.
+        """
+        pace = self.service.pace
+        timed = partial(pace.timed, kind, size, work)
+        return holding(self.ticket, timed) if pace.is_short(kind, size) else await self.off_loop(timed)
+
     async def call(self, work: Callable[[], Result]) -> Result:
         """Do `work` that mostly waits for the engine, under this request's ticket: more of it may go on at a time.
 
@@ -266,10 +299,8 @@ class Visit:
 
         Raises InvalidInput in one of its forms, DeadlinePassed, Abandoned.
         """
-        size = sum(values.size for values in inputs.values())
-        light = surrogate.is_light and size <= LIGHT
-        prepare = partial(surrogate.prepare, inputs, question, clock)
-        prepared = prepare() if light else await self.off_loop(prepare)
+        size, owner = sum(values.size for values in inputs.values()), surrogate.graphs["model"].owner
+        prepared = await self.shortly((owner,), size, partial(surrogate.prepare, inputs, question, clock))
         results = await self.run(surrogate.graphs["model"], prepared.feeds)
         self.spent = (self.ticket.queued_ns, self.ticket.computed_ns)
 
@@ -283,7 +314,7 @@ class Visit:
             }
             return answer
 
-        answer = conclude() if light and question.is_bare else await self.off_loop(conclude)
+        answer = await self.shortly((owner, question.bounds, question.uncertainty), size, conclude)
         self.conclude(answer.route)
         return answer
 
