@@ -33,9 +33,8 @@ from models.ticket import Ticket, holding
 
 Result = TypeVar("Result")
 DEADLINE_HEADER = "x-request-timeout"
-SHORT = (
-    1e-3  # seconds: the loop, which writes answers for as long, does such work sooner than a worker that takes turns
-)
+# seconds: the loop, which writes answers for as long, does such work sooner than a worker that takes turns
+SHORT = 1e-3
 RECENT = 0.1  # weight of the latest in a mean of recent times
 
 
