@@ -130,7 +130,7 @@ def _field_figures(
         "reliability": _reliability(surrogate, name, prediction, truth),
     }  # fmt: skip
     if blocks is not None:
-        result["block_interval_90"] = _block_interval(hit, blocks).tolist()
+        result["block_interval_90"] = block_interval(hit, blocks).tolist()
     result["inside"] = is_inside(result)
     return result
 
@@ -189,8 +189,8 @@ def _spread_over_error(item: Field, prediction: Prediction, truth: np.ndarray) -
     }
 
 
-def _block_interval(hit: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """5 and 95 % of the coverage when whole blocks are resampled: (lead time, 2)."""
+def block_interval(hit: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """5 and 95 % of each column's share of hits when whole blocks are resampled: (column, 2), of (case, column)."""
     names, owner = np.unique(blocks, return_inverse=True)
     hits = np.stack([np.bincount(owner, column, len(names)) for column in hit.T], axis=1)
     sizes = np.bincount(owner, minlength=len(names))

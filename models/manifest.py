@@ -57,6 +57,7 @@ class BandFacts:
     ceiling: tuple[float, ...] = ()
     inflation: tuple[float, ...] = ()
     response: Response | None = None
+    dispersion: Response | None = None
     blocks: PositiveInt | None = None
 
 

@@ -43,7 +43,8 @@ class Recipe:
     """One training run; every number that decides its result.
 
     `settings` are the architecture's own; `window` samples are held in memory at a time; `initial` is the preset whose
-    trained weights this one starts from; `bundle` is the name under which it is served, by default the model's.
+    trained weights this one starts from; `bundle` is the name under which it is served, by default the model's;
+    `detectors` are the inputs that the validity test is fitted to, by default the first of `train`.
     """
 
     points: int
@@ -62,6 +63,7 @@ class Recipe:
     window: int = 8192
     initial: str | None = None
     bundle: str | None = None
+    detectors: Split | None = None
     warm_up: float = 0.1
     full_precision_share: float = 0.2
 
@@ -129,6 +131,18 @@ class Features:
 
 
 @dataclass(frozen=True)
+class Summary:
+    """Numbers drawn from a batch of inputs that say more about each other than each by itself, (batch, number).
+
+    What joins several inputs, such as winds and the pressures that drive them, and their spread and steadiness; all finite
+    whatever the inputs. The validity test asks whether one of them contradicts the rest.
+    """
+
+    labels: tuple[str, ...]
+    of: Callable[[Arrays], np.ndarray]
+
+
+@dataclass(frozen=True)
 class Improved:
     """A better answer and what is certain about it, `iterations` after the one before.
 
@@ -169,10 +183,10 @@ class PhysicalModel:
     of `bound_times(requested)`, and each statement names its lead time.
     `bounds` lists their norms and kinds, `relative_norms` those norms that also have a relative statement. scores(inputs, means, deviations, truths) are the model's own accuracy figures of a whole split (batch axis first).
 
-    Only some physics can give the rest, None elsewhere: `features` are computed before the graph runs; solve(inputs) is the fallback on the served grid,
+    Only some physics can give the rest, None elsewhere: `features` are computed before the graph runs; `summary` is
+    watched by the validity test beside the inputs; solve(inputs) is the fallback on the served grid,
     at one lead time or several ascending ones where they are an input, and `solves_truth` says that its answer is the
     truth the model was trained on; `corrector` is what the tolerance contract turns to first;
-    distances(inputs, outputs, others) are lower bounds, by norm, of how far two answers are apart, in norms of `bounds`;
     relative_bound(inputs, outputs) joins the validity detectors; audit holds the bound against a finer reference;
     solver_gradient(inputs, field, weights) is ∂(weights·u)/∂inputs by the solver's own adjoint;
     corrected(inputs, outputs, field, weights) is weights·u with a guaranteed remainder, by an adjoint of its own, and
@@ -227,10 +241,10 @@ class PhysicalModel:
     comparison: Callable[[Arrays, Arrays, Arrays, Arrays], Mapping[str, Mapping[str, float]]] | None = None
     bound_times: Callable[[np.ndarray], np.ndarray] | None = None
     features: Features | None = None
+    summary: Summary | None = None
     solve: Callable[[Arrays], Arrays] | None = None
     solves_truth: bool = False
     corrector: Corrector | None = None
-    distances: Callable[[Arrays, Arrays, Arrays], Mapping[str, float]] | None = None
     residual: Callable[[Arrays, Arrays], np.ndarray] | None = None
     relative_bound: Callable[[Arrays, Arrays], float] | None = None
     audit: Callable[[Arrays, Arrays], Audit] | None = None

@@ -16,7 +16,7 @@ from models.bundle import CALIBRATION_FILE, GRAPH_FILES, Bundle
 from models.errors import BrokenBundle, NotOffered, UnsupportedLevel
 from models.fields import LEAD_TIME, Field, LeadTimes, check_names, check_values
 from models.manifest import MANIFEST_FILE, Manifest
-from models.physical_model import Arrays, Features, PhysicalModel
+from models.physical_model import Arrays, Features, PhysicalModel, Summary
 from models.runtime import Graph, RuntimeOptions, Scheduler
 from models.statements import EVERYWHERE, Statement, nothing
 from models.uncertainty import TRANSFORMS, Calibration, Scale, band_scale, ensemble_spread
@@ -225,11 +225,15 @@ class Surrogate:
         checks = self.manifest.document.get("domain_checks")
         object.__setattr__(self, "graphs", graphs)
         object.__setattr__(self, "calibrations", calibrations)
-        object.__setattr__(self, "domain", Domain(arrays, checks) if checks else None)
+        object.__setattr__(self, "domain", Domain(arrays, checks, self._summary) if checks else None)
 
     @property
     def _features(self) -> Features | None:
         return None if self.physics is None else self.physics.features
+
+    @property
+    def _summary(self) -> Summary | None:
+        return None if self.physics is None else self.physics.summary
 
     @property
     def manifest(self) -> Manifest:
@@ -321,7 +325,7 @@ class Surrogate:
         self.check_question(question)
         clock.mark("validate")
         feeds = self.feeds(checked)
-        if self._features is not None:
+        if not self.is_light:
             clock.mark("features")
         return Prepared(checked, feeds, question, clock)
 
@@ -346,6 +350,11 @@ class Surrogate:
             for i in range(len(means))
         )
         return Answer(predictions, bands, laws, question, statements, verdicts, clock.route)
+
+    @property
+    def is_light(self) -> bool:
+        """Whether nothing has to be computed before the graph runs."""
+        return self._features is None
 
     def check_question(self, question: Question) -> None:
         """Raises UnsupportedLevel when a band at this level, or a quantile, cannot be had."""

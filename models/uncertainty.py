@@ -6,8 +6,8 @@ m is the ensemble mean, b_m each member's own Laplace scale where the graph give
 Lakshminarayanan et al. 2017), G_w a Gaussian filter of w cells over the grid (never over lead times), g the identity
 or, for depths, the shifted square root, in which v, b and t are then taken; ⟨·⟩ is the mean over the grid. The tune split
 gives w, ε, the ceiling c of t and the response h(m) = (m/m₀)^β, with which inputs of small and of large
-spread are covered alike; it also gives κ, with which the standard deviation κ t has the size of the error. κ, c and h are
-those of each lead time where the field has that axis. q is the k-th smallest calibration score, k = ⌈(n+1)·level⌉ (Vovk et
+spread are covered alike; it also gives κ and another response, with which the standard deviation κ t h(⟨t⟩) has the size of the
+error at small and at large spread. κ, c and both responses are those of each lead time where the field has that axis. q is the k-th smallest calibration score, k = ⌈(n+1)·level⌉ (Vovk et
 al. 2005; Angelopoulos & Bates 2107.07511); where cases come in b blocks that depend on each other within (hours of one
 week), k = ⌈n·level·(b+1)/b⌉, as if each block were one case (Oliveira et al. 2203.15885 for what dependence costs); where
 the field has an axis of lead times, each lead time has its own scores. The law of (g(u) − g(m))/s, pooled over the grid,
@@ -62,10 +62,15 @@ class Response:
     lowest: tuple[float, ...]
     highest: tuple[float, ...]
 
+    @classmethod
+    def of(cls, facts: Mapping[str, Any] | None) -> "Response | None":
+        """From the manifest, where it has one."""
+        return None if facts is None else cls(**{name: tuple(values) for name, values in facts.items()})
+
 
 @dataclass(frozen=True)
 class Scale:
-    """How spread becomes the scale of a band; `exact_boundary` rings of nodes carry no error by construction.
+    """How spread becomes the scale of a band (`response`) and a standard deviation (`dispersion`); `exact_boundary` rings of nodes carry no error by construction.
 
     `smoothed` counts the trailing axes that are smoothed, `grid` those that are not lead times. `ceiling` and `inflation`
     have one entry per lead time where the field has that axis, else one.
@@ -80,17 +85,17 @@ class Scale:
     ceiling: tuple[float, ...] = (math.inf,)
     inflation: tuple[float, ...] = (1.0,)
     response: Response | None = None
+    dispersion: Response | None = None
 
     @classmethod
     def of(cls, field: Field, facts: Mapping[str, Any]) -> "Scale":
         """From the manifest's calibration of one field."""
         lists = {name: tuple(facts[name]) for name in ("ceiling", "inflation") if name in facts}
-        response = facts.get("response")
         return cls(
             facts["smoothing"], facts["floor"], facts["exact_boundary"], str(facts.get("transform", "identity")),
             sum(axis.name != LEAD_TIME and not axis.labels for axis in field.axes),
             len(field.axes) - has_lead_times(field), **lists,
-            response=None if response is None else Response(**{name: tuple(values) for name, values in response.items()}),
+            response=Response.of(facts.get("response")), dispersion=Response.of(facts.get("dispersion")),
         )  # fmt: skip
 
     def facts(self) -> dict[str, Any]:
@@ -106,8 +111,10 @@ class Scale:
         return np.asarray(values.mean(axis=tuple(range(values.ndim - self.grid, values.ndim)), keepdims=True))
 
     def deviation(self, spread: Float[np.ndarray, "batch *grid"]) -> Float[np.ndarray, "batch *grid"]:
-        """κ min(t, c), the standard deviation of the error."""
-        return np.asarray(np.minimum(spread, self.by_lead_time(self.ceiling)) * self.by_lead_time(self.inflation))
+        """κ t h(⟨t⟩), the standard deviation of the error, t cut at c."""
+        cut = np.minimum(spread, self.by_lead_time(self.ceiling))
+        sized = cut if self.dispersion is None else respond(cut, self, self.dispersion)
+        return np.asarray(sized * self.by_lead_time(self.inflation))
 
 
 def has_lead_times(field: Field) -> bool:

@@ -1,18 +1,21 @@
 """Is an input in the domain? Two-sided p-values of several detectors, combined by Bonferroni, and hard checks.
 
-    p_j = min(1, 2 min((1 + #{s ≥ s_j}) / (n+1), (1 + #{s ≤ s_j}) / (n+1))),     p = min(1, m·min_j p_j)
+    p_j = min(1, 2 min((1 + #{s ≥ s_j}) / (n+1), (1 + #{s ≤ s_j}) / (n+1))),     p = min(1, min_j p_j / w_j),   Σ w_j = 1
 
 Detectors of each input field: T² on principal components (is it extreme in known directions?), SPE (does it leave their
 span?), spectrum (Mahalanobis distance of log shell energies, for fields with a grid), sharpest (does one bend stand out?);
-of a scalar: its value; of the whole: task (relative error bound, where the physical model has one). Their reference scores come from n inputs that
+of a scalar: its value; of the whole: task (relative error bound, where the physical model has one), and contradiction,
+where it gives a summary: max_i |x_i − E[x_i | the rest]| / t_i, t_i what one training input in a thousand exceeds. That one
+has half of the weight, for it is fitted to how inputs hang together; all others share alike (weighted Bonferroni:
+Genovese, Roeder & Wasserman, Biometrika 93, 2006). Their reference scores come from n inputs that
 took no part in fitting them. Fields may be taken free of their mean, where the answer does not depend on it. Media of few
 values are checked for these, for the share of the largest, for the density of interfaces and for isolated nodes. Out of
 domain does not imply wrong, nor the reverse; it voids statistical statements, and the reasons name what is off.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -21,9 +24,13 @@ from scipy.fft import dctn
 from scipy.linalg import eigh
 
 from models.errors import BrokenBundle
+from models.physical_model import Summary
 
 THRESHOLD = 0.01
+SUMMARY_WEIGHT = 0.5
+RARE = 1e-3  # share of training inputs whose number lies farther from what the rest suggests than its unit
 SHELLS = 12
+WHOLE = ("task", "summary")  # detectors that see all inputs
 LEAST_NODES = 8  # along an axis, for shells and second differences
 Fields = Float[np.ndarray, "batch *grid"]
 
@@ -158,6 +165,25 @@ def detector_scores(
     return found
 
 
+def fit_summary(numbers: Float[np.ndarray, "batch number"]) -> dict[str, np.ndarray]:
+    """Parameters of `contradictions` from the summaries of the training inputs."""
+    mean, deviation = numbers.mean(axis=0), np.maximum(numbers.std(axis=0), 1e-12)
+    standard = (numbers - mean) / deviation
+    precision = np.linalg.inv(standard.T @ standard / len(standard) + 1e-9 * np.eye(numbers.shape[1]))
+    found = {"mean": mean, "deviation": deviation, "precision": precision}
+    unit = np.quantile(np.abs(contradictions(found | {"unit": np.ones(len(mean))}, numbers)), 1 - RARE, axis=0)
+    return found | {"unit": np.maximum(unit, 1e-12)}
+
+
+def contradictions(
+    parameters: Mapping[str, np.ndarray], numbers: Float[np.ndarray, "batch number"]
+) -> Float[np.ndarray, "batch number"]:
+    """(x_i − E[x_i | the rest]) / t_i: with P the precision of a Gaussian, x_i − E[x_i | the rest] = (P(x − mean))_i / P_ii."""
+    standard = (numbers - parameters["mean"]) / parameters["deviation"]
+    precision = parameters["precision"]
+    return np.asarray(standard @ precision / np.diag(precision) / parameters["unit"])
+
+
 def interfaces(inputs: Fields) -> np.ndarray:
     """Share of neighbouring nodes of different value, of every input: the inverse of a correlation length."""
     axes = range(1, inputs.ndim)
@@ -268,26 +294,35 @@ class FieldDomain:
 
 
 class Domain:
-    """The stored domain of a model: that of its input fields, and the task detector where there is one.
+    """The stored domain of a model: that of its input fields, of their summary, and the task detector where there is one.
 
-    `checks` are the manifest's, by field; each names the prefix of its arrays.
+    `checks` are the manifest's, by field; each names the prefix of its arrays. `summary` is the physical model's.
     """
 
-    def __init__(self, arrays: Mapping[str, np.ndarray], checks: Mapping[str, Mapping[str, Any]]) -> None:
+    def __init__(
+        self, arrays: Mapping[str, np.ndarray], checks: Mapping[str, Mapping[str, Any]], summary: Summary | None = None
+    ) -> None:
         self._fields = tuple(
             FieldDomain(
                 name,
                 _double(_part(arrays, f"{facts['arrays']}validity.")),
-                {k: np.sort(v) for k, v in _part(arrays, f"{facts['arrays']}reference.").items() if k != "task"},
+                {k: np.sort(v) for k, v in _part(arrays, f"{facts['arrays']}reference.").items() if k not in WHOLE},
                 facts,
             )
             for name, facts in checks.items()
         )
         self._task = np.sort(arrays["reference.task"]) if "reference.task" in arrays else None
+        self._summary = summary if "reference.summary" in arrays else None
+        self._summary_parameters = _double(_part(arrays, "summary."))
         references = [v for field in self._fields for v in field.reference.values()]
         references += [] if self._task is None else [self._task]
+        left = 1.0 if self._summary is None else 1.0 - SUMMARY_WEIGHT
+        self._weight = left / max(1, len(references))
+        if self._summary is not None:
+            self._summary_reference = np.sort(arrays["reference.summary"])
+            references.append(self._summary_reference)
         self._count = len(references)
-        self.floor = 2 * self._count / (min(len(v) for v in references) + 1) if references else 1.0
+        self.floor = 2 / (min(len(v) for v in references) + 1) / self._weight if references else 1.0
         if self.floor >= THRESHOLD:
             raise BrokenBundle(
                 "calibration.npz", f"a p-value floor below {THRESHOLD}", f"{self.floor:.4f} (too few inputs)"
@@ -310,23 +345,47 @@ class Domain:
 
     def assess(self, inputs: Mapping[str, np.ndarray], task: float | None) -> Validity:
         """The verdict on one input, without its batch axis."""
-        p_values, reasons = [], []
         hard = [reason for field in self._fields for reason in field.hard_reasons(np.asarray(inputs[field.name]))]
+        found = list(self._findings(inputs, task))
+        p_value = min([1.0, *(p for p, _ in found)])
+        reasons = (*hard, *(describe() for p, describe in found if p < THRESHOLD))
+        return Validity(not reasons, 0.0 if hard else p_value, reasons)
+
+    def _findings(
+        self, inputs: Mapping[str, np.ndarray], task: float | None
+    ) -> Iterator[tuple[float, Callable[[], str]]]:
+        """p_j / w_j of every detector, and what it objects to in words."""
         for field in self._fields:
             values = np.asarray(inputs[field.name])
             for name, score in field.scores(values).items():
-                p, too_high = _two_sided(field.reference[name], score)
-                p_values.append(p)
-                if p * self._count < THRESHOLD:
-                    reasons.append(f"{field.name}, {name}: {field.describe(name, values, too_high)} (p = {p:.4f})")
+                p, high = _two_sided(field.reference[name], score)
+                describe = partial(field.describe, name, values, high)
+                yield p / self._weight, partial(_reason, f"{field.name}, {name}", describe, p)
         if task is not None and self._task is not None:
-            p, too_high = _two_sided(self._task, task)
-            p_values.append(p)
-            if p * self._count < THRESHOLD:
-                reasons.append(f"task: the error bound is too {'high' if too_high else 'low'} (p = {p:.4f})")
-        p_value = min(1.0, self._count * min(p_values))
-        reasons = hard + reasons
-        return Validity(not reasons, 0.0 if hard else p_value, tuple(reasons))
+            p, high = _two_sided(self._task, task)
+            words = f"the error bound is too {'high' if high else 'low'}"
+            yield p / self._weight, partial(_reason, "task", lambda: words, p)
+        if self._summary is not None:
+            batch = {name: np.asarray(values)[None] for name, values in inputs.items()}
+            off = contradictions(self._summary_parameters, self._summary.of(batch))[0]
+            p, high = _two_sided(self._summary_reference, float(np.abs(off).max()))
+            describe = partial(_contradiction, self._summary.labels, off, high)
+            yield p / SUMMARY_WEIGHT, partial(_reason, "summary", describe, p)
+
+
+def _reason(place: str, describe: Callable[[], str], p: float) -> str:
+    return f"{place}: {describe()} (p = {p:.4f})"
+
+
+def _contradiction(labels: tuple[str, ...], off: np.ndarray, too_high: bool) -> str:
+    """The number that is off, in words."""
+    if not too_high:
+        return "its numbers fit each other better than those of training"
+    worst = int(np.abs(off).argmax())
+    return (
+        f"{labels[worst]} is {'higher' if off[worst] > 0 else 'lower'} than all else suggests, {abs(off[worst]):.1f} times "
+        "as far as in one training input of a thousand"
+    )
 
 
 def _part(arrays: Mapping[str, np.ndarray], prefix: str) -> dict[str, np.ndarray]:

@@ -26,7 +26,7 @@ from models.uncertainty import (
     plain_scale,
     rank,
 )
-from models.validity import detector_scores, fit_detectors, hard_checks
+from models.validity import contradictions, detector_scores, fit_detectors, fit_summary, hard_checks
 from training import cluster, dataset
 
 TUNING_LEVEL = 0.9
@@ -39,7 +39,7 @@ TINY = 1e-30
 GOLDEN_CASES = 3
 BATCH = 25
 LAW_VALUES = 200_000  # standardised errors kept for the law of one group
-FITTED = 4000  # training inputs from which detectors are fitted
+FITTED = 4000  # training inputs to which detectors are fitted
 
 
 class Exported:
@@ -105,15 +105,13 @@ class Errors:
         ratio = np.abs(self.residual) / np.where(scale > 0, scale, 1.0) * (scale > 0)
         return self._grouped(ratio).max(axis=2)
 
-    def inflation(self, scale: Scale) -> tuple[float, ...]:
-        """κ² = mean of ‖r‖²/‖t‖² over cases: a few cases of large error do not decide for the rest. Per lead time."""
-        spread = np.minimum(self.spread, scale.by_lead_time(scale.ceiling))
-        error, size = (np.square(self._grouped(values)).mean(axis=2) for values in (self.residual, spread))
-        return tuple(np.sqrt((error / np.maximum(size, TINY)).mean(axis=0)).tolist())
-
     def ceiling(self, share: float) -> tuple[float, ...]:
         """What a `share` of all spreads do not exceed, per lead time."""
         return tuple(np.quantile(self._grouped(self.spread), share, axis=(0, 2)).astype(np.float64).tolist())
+
+    def pooled(self, values: np.ndarray) -> np.ndarray:
+        """Means of what each lead time, or frame of a trajectory, has: (case, lead times or 1)."""
+        return values if self.by_lead_time else values.mean(axis=1, keepdims=True)
 
     def _grouped(self, values: np.ndarray) -> np.ndarray:
         """(case, lead times or 1, points)."""
@@ -164,20 +162,61 @@ def fit_response(peaks: Peaks, independent: int) -> tuple[Response, np.ndarray]:
     Of the exponents whose loss is within one standard error of the least, the smallest (the rule of Breiman et al. 1984):
     few cases, or effects in doubt, leave h at 1. Also h itself, as `peaks.means`.
     """
-    axis = 0 if peaks.by_lead_time else None
-    reference = np.atleast_1d(np.exp(np.log(peaks.means).mean(axis=axis)))
-    lowest, highest = (np.atleast_1d(np.quantile(peaks.means, share, axis=axis)) for share in SEEN)
-    base = np.clip(peaks.means, lowest, highest) / reference
+    level = _unbent(peaks.means, peaks.by_lead_time)
+    base = _base(peaks.means, level)
     losses = np.stack([_pinball(np.log(peaks.scores(base**beta))) for beta in EXPONENTS])
-    exponent = np.array([_smallest(losses[:, :, lead], independent) for lead in range(losses.shape[2])])
-    response = Response(*(tuple(values.tolist()) for values in (exponent, reference, lowest, highest)))
-    return response, base**exponent
+    exponent = _exponents(losses, independent)
+    return replace(level, exponent=exponent), base ** np.array(exponent)
+
+
+def fit_deviation(errors: Errors, scale: Scale, independent: int) -> Scale:
+    """`scale` with the κ and the dispersion of largest Gaussian likelihood of the errors' norms, by the same rule.
+
+    Σ log σ² + ‖r‖²/σ²,     σ² = κ² ‖t h(⟨t⟩)‖²,     so that ‖r‖²/σ² is 1 on average, with no trend in the spread
+    """
+    spread = np.minimum(errors.spread, scale.by_lead_time(scale.ceiling)).astype(np.float64)
+    grid = tuple(range(spread.ndim - scale.grid, spread.ndim))
+    squares, means = (v.mean(axis=grid).reshape(len(spread), -1) for v in (np.square(spread), spread))
+    level = _unbent(means, errors.by_lead_time)
+    base = _base(means, level)
+    error = errors.pooled(np.square(errors.residual).mean(axis=grid).reshape(squares.shape))
+    losses = np.stack([_gaussian(error, errors.pooled(squares * base ** (2 * gamma))) for gamma in EXPONENTS])
+    exponent = _exponents(losses, independent)
+    size = errors.pooled(squares * base ** (2 * np.array(exponent)))
+    kappa = np.sqrt((error / np.maximum(size, TINY)).mean(axis=0))
+    return replace(scale, inflation=tuple(kappa.tolist()), dispersion=replace(level, exponent=exponent))
+
+
+def _unbent(means: np.ndarray, by_lead_time: bool) -> Response:
+    """The response with exponent 0: what mean scales of the tune split (case, frame) it refers to and varies between."""
+    axis = 0 if by_lead_time else None
+    kept = np.maximum(means, TINY)
+    reference = np.atleast_1d(np.exp(np.log(kept).mean(axis=axis)))
+    ends = (np.atleast_1d(np.quantile(kept, share, axis=axis)) for share in SEEN)
+    return Response(*(tuple(values.tolist()) for values in (np.zeros_like(reference), reference, *ends)))
+
+
+def _base(means: np.ndarray, response: Response) -> np.ndarray:
+    """m/m₀."""
+    return np.asarray(np.clip(means, response.lowest, response.highest) / np.array(response.reference))
+
+
+def _gaussian(error: np.ndarray, size: np.ndarray) -> np.ndarray:
+    """Twice the negative log-likelihood of each case at the best κ, per column."""
+    ratio = error / np.maximum(size, TINY)
+    kappa = np.maximum(ratio.mean(axis=0), TINY)
+    return np.asarray(np.log(kappa * np.maximum(size, TINY)) + ratio / kappa)
 
 
 def _pinball(values: np.ndarray) -> np.ndarray:
     """Pinball loss of each case about the quantile of TUNING_LEVEL, per column."""
     gap = values - np.quantile(values, TUNING_LEVEL, axis=0)
     return np.asarray(np.maximum(TUNING_LEVEL * gap, (TUNING_LEVEL - 1) * gap))
+
+
+def _exponents(losses: np.ndarray, independent: int) -> tuple[float, ...]:
+    """One per column of losses (exponent, case, column)."""
+    return tuple(_smallest(losses[:, :, column], independent) for column in range(losses.shape[2]))
 
 
 def _smallest(losses: np.ndarray, independent: int) -> float:
@@ -192,17 +231,18 @@ def tune_scale(model: PhysicalModel, item: Field, errors: Errors, blocks: int | 
     size = float(np.median(np.sqrt(np.square(errors.spread.reshape(len(errors.spread), -1)).mean(axis=1))))
     facts = {"exact_boundary": model.exact_boundary, "transform": model.transforms.get(item.name, "identity")}
     ceilings = [errors.ceiling(share) for share in CEILINGS]
+    independent = blocks or len(errors.residual)
     best, chosen = np.inf, None
     for ceiling, smoothing, floor in product(ceilings, SMOOTHINGS, FLOORS):
         candidate = Scale.of(item, {"smoothing": smoothing, "floor": floor * size, "ceiling": ceiling, **facts})
         if smoothing and not candidate.smoothed:
             continue
         peaks = Peaks.of(errors, plain_scale(errors.spread, candidate), candidate)
-        response, factor = fit_response(peaks, blocks or len(errors.residual))
+        response, factor = fit_response(peaks, independent)
         if peaks.log_width(factor) < best:
             best, chosen = peaks.log_width(factor), replace(candidate, response=response)
     assert chosen is not None
-    return replace(chosen, inflation=errors.inflation(chosen))
+    return fit_deviation(errors, chosen, independent)
 
 
 def half_precision(values: np.ndarray) -> tuple[np.ndarray, np.float32]:
@@ -272,10 +312,11 @@ def task_scores(model: PhysicalModel, inputs: Arrays, means: Arrays, scheduler: 
 
 
 def training_inputs(model: PhysicalModel, recipe: Recipe) -> Arrays:
-    """The first training inputs, drawn again."""
-    split = recipe.splits["train"]
+    """The inputs that detectors are fitted to, drawn again."""
+    train = recipe.splits["train"]
+    split = recipe.detectors or replace(train, count=min(FITTED, train.count))
     family = split.family or model.training_family
-    numbers = tqdm(range(min(FITTED, split.count)), desc="training inputs", unit="input", leave=False)
+    numbers = tqdm(range(split.count), desc="training inputs", unit="input", leave=False)
     drawn = [model.draw(split.seed, index, recipe.points, family) for index in numbers]
     return {name: np.stack([one[name] for one in drawn]).astype(np.float32) for name in drawn[0]}
 
@@ -294,12 +335,22 @@ def _validity(
         parameters = fit_detectors(train[item.name], recipe.principal_components, free, periodic)
         scores = detector_scores(parameters, fresh[item.name], free)
         arrays |= {f"{item.name}.validity.{key}": values for key, values in parameters.items()}
-        arrays |= {f"{item.name}.reference.{key}": np.sort(values) for key, values in scores.items()}
-        checks[item.name] = hard_checks(fresh[item.name], free) | {"arrays": f"{item.name}."}
+        arrays |= {f"{item.name}.reference.{key}": values for key, values in scores.items()}
+        both = np.concatenate([train[item.name], fresh[item.name]])
+        checks[item.name] = hard_checks(both, free) | {"arrays": f"{item.name}."}
+    if model.summary is not None:
+        known = fit_summary(model.summary.of(train))
+        arrays |= {f"summary.{key}": values for key, values in known.items()}
+        arrays["reference.summary"] = np.abs(contradictions(known, model.summary.of(fresh))).max(axis=1)
     if model.relative_bound is not None:
         means, _ = exported.means_and_spreads(fresh, "unlabelled inputs")
-        arrays["reference.task"] = np.sort(task_scores(model, fresh, means, scheduler))
-    return arrays, checks
+        arrays["reference.task"] = task_scores(model, fresh, means, scheduler)
+    return {name: _sorted(values) if "reference." in name else values for name, values in arrays.items()}, checks
+
+
+def _sorted(scores: np.ndarray) -> np.ndarray:
+    """In order and single precision: only their ranks count."""
+    return np.sort(scores).astype(np.float32)
 
 
 def calibrate(model: PhysicalModel, recipe: Recipe, folder: Path, scheduler: str | None = None) -> None:
@@ -318,14 +369,16 @@ def write_calibration(model: PhysicalModel, recipe: Recipe, folder: Path, schedu
 
 
 def refit_deviation(model: PhysicalModel, recipe: Recipe, folder: Path, document: Mapping[str, Any]) -> None:
-    """Write calibration.json with the bands and detectors of `document`, a new inflation and new hard checks."""
+    """Write calibration.json with the bands and detectors of `document`, a new standard deviation and new hard checks."""
     inputs, truths = dataset.load(folder / "data", "tune")
+    blocks = None if model.blocks is None else len(np.unique(model.blocks(inputs)))
     exported = Exported(model, recipe, folder)
     means, spreads = exported.means_and_spreads(inputs, "tune")
     facts = {name: dict(values) for name, values in document["calibration"].items()}
     for item in exported.outputs:
         errors = errors_of(model, item, truths[item.name], means[item.name], spreads[item.name])
-        facts[item.name]["inflation"] = errors.inflation(Scale.of(item, facts[item.name]))
+        scale = fit_deviation(errors, Scale.of(item, facts[item.name]), blocks or len(errors.residual)).facts()
+        facts[item.name] |= {key: scale[key] for key in ("inflation", "dispersion")}
     fresh, _ = dataset.load(folder / "data", "unlabelled")
     known = document["domain_checks"]
     checks = {name: hard_checks(fresh[name], name in model.mean_free) | dict(known[name]) for name in known}

@@ -41,7 +41,6 @@ class Asked:
     head: Mapping[str, Any]
     wish: Wish | None
     costs: Costs
-    facts: dict[str, Any]
 
     def writer(self, verdicts: tuple[Verdict, ...] = ()) -> answers.Writer:
         """Writes the arrays, and the verdicts where there are any."""
@@ -59,7 +58,7 @@ class Asked:
         work = partial(
             settle, self.surrogate, forecast.inputs, answer, self.wish, self.costs, forecast.clock, forecast.lead_times
         )
-        return MODELS.settled(self.surrogate.manifest.name, work, self.facts)
+        return MODELS.settled(self.surrogate.manifest.name, work)
 
     def axes(self, whole: bool) -> answers.Axes:
         """Axes of every output in one frame, or in the whole forecast."""
@@ -93,10 +92,8 @@ async def forecast(request: Request, name: str, version: str | None = None) -> R
         return _streamed(request, asked, binary.MEDIA_TYPE, binary.encode)
     if wanted == json.MEDIA_TYPE:
         document = await visit.call(partial(_document, asked))
-        visit.conclude(asked.forecast.clock.route)
         return requests.timed_response(document, asked.forecast.clock)
     frames, summary = await visit.call(partial(_whole, asked.forecast))
-    visit.conclude(summary.route)
     parts = (surrogate, dict(asked.inputs), asked.forecast, frames, summary)
     if wanted == pictures.MEDIA_TYPE:
         picture = await visit.off_loop(partial(pictures.encode_forecast, *parts))
@@ -123,9 +120,7 @@ async def _read(request: Request, surrogate: Surrogate) -> Asked:
     clock.mark("decode")
     found = await visit.off_loop(lambda: Forecast(surrogate, inputs, times, question, clock))
     MODELS.judge(surrogate.manifest.name, found.validity)
-    visit.facts["elements_in"] = sum(values.size for values in inputs.values())
-    head, costs = requests.head(surrogate), visit.service.costs
-    return Asked(surrogate, inputs, found, options, batched, head, wish, costs, visit.facts)
+    return Asked(surrogate, inputs, found, options, batched, requests.head(surrogate), wish, visit.service.costs)
 
 
 def _whole(forecast: Forecast) -> tuple[list[Frame], Summary]:
@@ -164,7 +159,6 @@ def _streamed(request: Request, asked: Asked, media_type: str, write: Callable[[
             while True:
                 document = await visit_of(request).call(partial(next, documents, None))
                 if document is None:
-                    visit_of(request).conclude(asked.forecast.clock.route)
                     return
                 yield write(document)
                 if await request.is_disconnected():

@@ -104,6 +104,24 @@ def test_data_without_a_solver_are_named_as_held_out_periods():
     assert "held-out data (2015-2017)" in assessment.source(Described, model)
 
 
+def test_inputs_called_out_in_one_block_count_as_one_event_and_many_as_too_many():
+    """Five per cent in one week of a hundred may be chance; spread over all weeks it is not, nor without weeks."""
+    weeks = np.repeat(np.arange(100), 40)
+    one_storm = np.zeros(4000, dtype=bool)
+    one_storm[:200] = True  # five whole weeks in a row, one of them long
+    storm_weeks = np.where(np.arange(4000) < 200, 0, weeks)
+    assert assessment.size_of(one_storm, storm_weeks)["inside"]
+    assert not assessment.size_of(one_storm, None)["inside"]
+    everywhere = np.zeros(4000, dtype=bool)
+    everywhere[::20] = True
+    found = assessment.size_of(everywhere, weeks)
+    assert not found["inside"]
+    assert found["block_interval_90"][0] > assessment.THRESHOLD
+    few = np.zeros(4000, dtype=bool)
+    few[::100] = True
+    assert assessment.size_of(few, None)["inside"]
+
+
 @given(st.lists(st.sampled_from([0.0, 0.01, 0.5, 1.0]), min_size=1, max_size=20), st.integers(0, 99))
 def test_auroc_is_the_share_of_pairs_in_order(values: list[float], seed: int):
     foreign = np.random.default_rng(seed).choice([0.0, 0.01, 0.2, 1.0], 7)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from models import catalog
-from models.catalog.site_weather import reference, sampler, series, spec
+from models.catalog.site_weather import reference, sampler, series, spec, summary
 
 DATA = find_spec(series.PACKAGE) is not None
 needs_data = pytest.mark.skipif(not DATA, reason="the data package is not installed")
@@ -52,6 +52,9 @@ def test_every_recipe_trains_before_it_calibrates_and_calibrates_before_it_tests
         assert periods["train"][1] <= periods["validation"][0] < periods["calibration"][0]
         assert periods["tune"][1] <= periods["calibration"][0]
         assert periods["calibration"][1] <= periods["test"][0] == periods["held_out"][0]
+        fitted, counted = (sampler._hours(split.family) for split in (recipe.detectors, recipe.unlabelled))
+        assert fitted[1] <= counted[0]
+        assert counted[1] <= periods["calibration"][0]
 
 
 @needs_data
@@ -110,3 +113,30 @@ def test_ridge_regression_recovers_a_persistent_anomaly(monkeypatch):
     assert error.mean() < 0.05
     np.testing.assert_allclose(fitted.damping[1], 1.0, atol=0.05)
     np.testing.assert_allclose(means["persistence"][:, 1], future[:, 1], atol=1e-9)
+
+
+def _stacked(count: int) -> dict[str, np.ndarray]:
+    drawn = [sampler.draw(0, index, 4, "examples") for index in range(count)]
+    return {name: np.stack([one[name] for one in drawn]) for name in drawn[0]}
+
+
+def test_the_summary_names_every_number_and_is_finite_for_dead_sensors():
+    inputs = _stacked(3)
+    found = summary.numbers(inputs)
+    assert found.shape == (3, len(summary.LABELS))
+    dead = {name: np.full_like(values, values.flat[0]) for name, values in inputs.items()}
+    dead["wind_speed"][:] = 0.0
+    assert np.isfinite(summary.numbers(dead)).all()
+
+
+def test_a_level_a_contrast_and_a_steady_sensor_are_the_numbers_they_are_called():
+    inputs = _stacked(4)
+    before, places = summary.numbers(inputs), {label: k for k, label in enumerate(summary.LABELS)}
+    warmer = inputs | {"air_temperature": inputs["air_temperature"] + 8.0}
+    change = summary.numbers(warmer) - before
+    assert np.flatnonzero(np.abs(change).max(axis=0) > 1e-4).tolist() == [places["the mean of temperature"]]
+    assert change[:, places["the mean of temperature"]] == pytest.approx(8.0, abs=1e-4)
+    frozen = {name: values.copy() for name, values in inputs.items()}
+    frozen["surface_pressure"][:, :, 1] = inputs["surface_pressure"][:, :1, 1]
+    step = (summary.numbers(frozen) - before)[:, places["the hourly step of pressure at NW"]]
+    assert step.max() < -5.0  # e-folds

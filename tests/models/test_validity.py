@@ -7,12 +7,16 @@ from scipy.stats import binom
 
 from models.errors import BrokenBundle
 from models.numerics.gaussian_random_field import neumann_field
+from models.physical_model import Summary
 from models.validity import (
+    SUMMARY_WEIGHT,
     THRESHOLD,
     Domain,
     FieldDomain,
+    contradictions,
     detector_scores,
     fit_detectors,
+    fit_summary,
     hard_checks,
     interfaces,
     specks,
@@ -144,3 +148,60 @@ def test_a_field_on_whose_mean_nothing_depends_may_be_shifted():
     assert domain.assess({"a": sample + 1000.0}, None).p_value == pytest.approx(
         domain.assess({"a": sample}, None).p_value, rel=0.05
     )
+
+
+SUMMARY = Summary(
+    ("the sum", "one", "another", "one again", "another again"), lambda inputs: np.asarray(inputs["numbers"])
+)
+
+
+def related(seed: int, count: int) -> np.ndarray:
+    """Two numbers, each measured twice, and before them their sum, all to 5 %."""
+    two = np.random.default_rng(seed).standard_normal((count, 2))
+    exact = np.column_stack([two.sum(axis=1), two, two])
+    return exact + 0.05 * np.random.default_rng([seed, 1]).standard_normal(exact.shape)
+
+
+def summarised(summary: Summary | None) -> Domain:
+    parameters = fit_summary(related(51, 3000))
+    arrays = {f"summary.{key}": values for key, values in parameters.items()}
+    arrays["reference.summary"] = np.abs(contradictions(parameters, related(52, 4000))).max(axis=1)
+    fresh = related(52, 4000)
+    detectors = fit_detectors(fresh[:1000], 5)
+    arrays |= {f"numbers.validity.{key}": values for key, values in detectors.items()}
+    arrays |= {f"numbers.reference.{key}": values for key, values in detector_scores(detectors, fresh).items()}
+    return Domain(arrays, {"numbers": hard_checks(10 * fresh) | {"arrays": "numbers."}}, summary)
+
+
+def test_what_contradicts_the_rest_is_the_residual_of_a_regression():
+    numbers = related(53, 500)
+    train = related(51, 3000)
+    parameters = fit_summary(train) | {"unit": np.ones(5)}
+    off = contradictions(parameters, numbers)[:, 0] * parameters["deviation"][0]
+    design = np.column_stack([np.ones(3000), train[:, 1:]])
+    weights = np.linalg.lstsq(design, train[:, 0])[0]
+    assert off == pytest.approx(numbers[:, 0] - np.column_stack([np.ones(500), numbers[:, 1:]]) @ weights, abs=1e-4)
+
+
+def test_a_number_that_contradicts_the_rest_is_named_though_usual_by_itself():
+    domain = summarised(SUMMARY)
+    usual = related(54, 600)
+    found = [domain.assess({"numbers": one}, None) for one in usual]
+    assert sum(not verdict.in_domain for verdict in found) <= binom(600, THRESHOLD).ppf(0.9995)
+    shifted = usual + np.array([0.5, 0.0, 0.0, 0.0, 0.0])  # a third of a standard deviation
+    verdicts = [domain.assess({"numbers": one}, None) for one in shifted]
+    assert sum(not verdict.in_domain for verdict in verdicts) >= 590
+    assert any("summary: the sum is higher than all else suggests" in reason for reason in verdicts[0].reasons)
+
+
+def test_the_summary_has_half_of_the_weight_and_all_weights_are_one():
+    domain, numbers = summarised(SUMMARY), np.array([3.0, 0.0, 0.0, 0.0, 0.0])
+    weights = [SUMMARY_WEIGHT] + [domain._weight] * (domain._count - 1)
+    assert sum(weights) == pytest.approx(1.0)
+    assert domain.assess({"numbers": numbers}, None).p_value <= 2 / 4001 / SUMMARY_WEIGHT * 1.001
+
+
+def test_a_summary_that_nobody_can_draw_takes_no_weight():
+    domain = summarised(None)
+    assert domain._weight * domain._count == pytest.approx(1.0)
+    assert domain.assess({"numbers": related(54, 1)[0]}, None).in_domain

@@ -71,11 +71,28 @@ def test_the_standard_deviation_has_the_size_of_the_error(tuned):
     )  # four standard errors of both draws: the ratio is log-normal
 
 
+def test_the_standard_deviation_has_the_size_of_the_error_where_spread_is_small_and_where_it_is_large(tuned):
+    """The error grows as the 1.6th power of the spread: one factor for all cases is wrong at both ends."""
+    fresh = errors(8, 3000)
+    order = fresh.spread.mean(axis=1).argsort()
+
+    def ends(scale: Scale) -> list[float]:
+        deviation = scale.deviation(fresh.spread)
+        parts = (order[75:600], order[-600:-75])  # fifths but for the extreme fortieths, which are not extrapolated
+        return [float(np.sqrt(np.square(deviation[p]).mean() / np.square(fresh.residual[p]).mean())) for p in parts]
+
+    assert tuned.dispersion.exponent[0] == pytest.approx(0.6, abs=0.1)
+    assert ends(tuned) == pytest.approx([1.0, 1.0], abs=0.15)
+    small, large = ends(replace(tuned, dispersion=None))
+    assert small > 1.5 > 0.9 > large
+
+
 def test_each_lead_time_has_a_response_of_its_own():
     both = errors(7, 400, leads=True)
     both.residual[:, 1] /= both.spread.mean(axis=2)[:, 1:] ** 0.6  # level at the second lead time
-    found = tune_scale(catalog.load("burgers"), TIMED, both).response
-    assert found.exponent == pytest.approx((0.6, 0.0), abs=0.25)
+    found = tune_scale(catalog.load("burgers"), TIMED, both)
+    assert found.response.exponent == pytest.approx((0.6, 0.0), abs=0.25)
+    assert found.dispersion.exponent == pytest.approx((0.6, 0.0), abs=0.25)
 
 
 @settings(deadline=None, max_examples=20)
@@ -96,5 +113,6 @@ def test_a_scale_is_read_back_from_the_manifest(tuned):
 def test_spread_beyond_all_that_was_seen_is_cut(tuned):
     spread = np.full((1, NODES), 1.0)
     spread[0, 3] = 1e9
-    assert tuned.deviation(spread).max() <= tuned.ceiling[0] * tuned.inflation[0] * 1.001
+    bent = (tuned.dispersion.highest[0] / tuned.dispersion.reference[0]) ** tuned.dispersion.exponent[0]
+    assert tuned.deviation(spread).max() <= tuned.ceiling[0] * tuned.inflation[0] * bent * 1.001
     assert band_scale(spread, tuned).max() < 1e3

@@ -1,6 +1,6 @@
 """Heat conduction: ∂u/∂t = ∇·(a∇u) on the unit square, u = 0 on the boundary."""
 
-from models.catalog.heat import baselines, bound, cases, recipe, reference, sampler, scores, spec
+from models.catalog.heat import baselines, bound, cases, recipe, reference, sampler, scores, shifts, spec
 from models.physical_model import Arrays, PhysicalModel
 
 NOTES = """**Read before comparing.** The network is not a pure FNO. Its graph solves the equation in the 100 lowest sine modes
@@ -63,4 +63,5 @@ physical_model = PhysicalModel(
     lead_times=spec.LEAD_TIMES,
     cases=cases.CASES,
     recipes=recipe.RECIPES,
+    shifts=shifts.SHIFTS,
 )

@@ -32,9 +32,11 @@ def _gaussian(generator: np.random.Generator, points: int, inverse_length: float
     return np.asarray(waves @ (size * generator.standard_normal((MODES, MODES))) @ waves.T)
 
 
-def _smooth(generator: np.random.Generator, points: int, least: float, greatest: float) -> Nodal:
+def _smooth(
+    generator: np.random.Generator, points: int, least: float, greatest: float, inverse_length: float = 5.0
+) -> Nodal:
     contrast = np.exp(generator.uniform(np.log(least), np.log(greatest)))
-    field = _gaussian(generator, points, 5.0)
+    field = _gaussian(generator, points, inverse_length)
     span = max(float(np.ptp(field)), 1e-300)
     return np.asarray(contrast ** ((field - field.min()) / span - 0.5))
 
@@ -71,6 +73,8 @@ FAMILIES: dict[str, Family] = {
     "contrast_4": _family(partial(_smooth, least=4.0, greatest=4.0)),
     "contrast_12": _family(partial(_smooth, least=LARGEST_CONTRAST, greatest=LARGEST_CONTRAST)),
     "contrast_50": _family(partial(_smooth, least=50.0, greatest=50.0)),
+    "short_scale": _family(partial(_smooth, least=1.0, greatest=LARGEST_CONTRAST, inverse_length=10.0)),
+    "long_scale": _family(partial(_smooth, least=1.0, greatest=LARGEST_CONTRAST, inverse_length=2.5)),
     "two_phase": _family(partial(_two_phase, contrast=4.0)),
     "rough_initial": _family(partial(_smooth, least=1.0, greatest=LARGEST_CONTRAST), 1.5, 30.0),
 }

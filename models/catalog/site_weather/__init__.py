@@ -1,6 +1,6 @@
 """Forecasts of wind, temperature and pressure at four sites, learned from seventeen years of reanalysis."""
 
-from models.catalog.site_weather import bound, cases, recipe, sampler, scores, shifts, spec
+from models.catalog.site_weather import bound, cases, recipe, sampler, scores, shifts, spec, summary
 from models.physical_model import PhysicalModel
 
 NOTES = """**What is learned and what is not.** A ridge regression on 25 hours of anomalies carries most of the skill; the network
@@ -33,6 +33,7 @@ physical_model = PhysicalModel(
     cases=cases.CASES,
     recipes=recipe.RECIPES,
     shifts=shifts.SHIFTS,
+    summary=summary.SUMMARY,
     statements=bound.statements,
     bounds=(("sup", "none"),),
     lead_times=spec.LEAD_TIMES,
