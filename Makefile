@@ -108,7 +108,7 @@ LOCK = runs/tools/uv/bin/uv pip compile pyproject.toml --quiet --generate-hashes
 locks: runs/tools/uv/.ready
 	$(LOCK) --extra cpu --extra redis --extra tracing -o .ci/image/requirements-cpu.txt
 	$(LOCK) --extra gpu --extra redis --extra tracing -o .ci/image/requirements-gpu.txt
-	$(LOCK) --extra cpu --extra training -o .ci/image/requirements-training.txt
+	$(LOCK) --extra cpu --extra training --extra data -o .ci/image/requirements-training.txt
 
 # tools whose dependencies cannot live beside ours
 runs/tools/checkov/.ready: PACKAGES = checkov==3.3.30

@@ -137,7 +137,7 @@ def create_app(settings: Settings) -> FastAPI:
         title="Surrogates of physical models", version=VERSION, lifespan=lifespan, docs_url=None, redoc_url=None
     )
     app.faces = Faces(VERSION, settings.umbridge_at_root)
-    app.entrance = traced(shared(guarded(app.dispatch, refusal, settings), settings.origins.split()))
+    app.entrance = traced(Measure(shared(guarded(app.dispatch, refusal, settings), settings.origins.split())))
     for module in (catalogue, predict, forecast, explain, derivatives):
         app.include_router(module.router, prefix="/v1", tags=["v1"])
     app.include_router(health.router, tags=["operations"])
@@ -145,5 +145,4 @@ def create_app(settings: Settings) -> FastAPI:
     errors.install(app)
     openapi.install(app)
     app.add_middleware(Visits)
-    app.add_middleware(Measure)
     return app

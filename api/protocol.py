@@ -8,6 +8,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
+from api.telemetry import unread
+
 HEADER_BYTES = 64 * 1024
 HEADERS = 100
 HEADER_SECONDS = 10.0
@@ -94,6 +96,13 @@ class LimitedProtocol(HttpToolsProtocol):
         self._is_refused = True
         if self.transport.is_closing():
             return
-        if self.cycle is None or self.cycle.response_complete:  # never into the answer before it
-            self.transport.write(STATUS_LINE[status] + b"content-length: 0\r\nconnection: close\r\n\r\n")
+        identity, cycle = unread(status), self.cycle
+        is_own = cycle is not None and cycle.more_body and not cycle.response_started
+        if cycle is None or cycle.response_complete or is_own:  # never into the answer before it
+            told = b"x-request-id: %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % identity
+            self.transport.write(STATUS_LINE[status] + told)
         self.transport.close()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words
+        """What cannot be parsed."""
+        self._refuse(400)

@@ -5,13 +5,15 @@ the engine's threads, NumPy in the workers'.
 """
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 from starlette.requests import HTTPConnection
@@ -23,7 +25,7 @@ from api.errors import BodyTooSlow
 from api.settings import Settings
 from models.batching import Engine, Results
 from models.contract import Costs
-from models.errors import Abandoned, TooLarge, UnknownOption
+from models.errors import Abandoned, TooLarge, UnknownModel, UnknownOption, UnknownVersion
 from models.repository import Repository
 from models.runtime import Graph
 from models.surrogate import Answer, Clock, Question, RouteStep, Surrogate
@@ -31,7 +33,9 @@ from models.ticket import Ticket, holding
 
 Result = TypeVar("Result")
 DEADLINE_HEADER = "x-request-timeout"
-LIGHT = 2**17  # numbers: work on fewer costs less than handing it to another thread
+# seconds: the loop, which writes answers for as long, does such work sooner than a worker that takes turns
+SHORT = 1e-3
+RECENT = 0.1  # weight of the latest in a mean of recent times
 
 
 @dataclass(frozen=True)
@@ -47,12 +51,34 @@ class Service:
     gates: dict[str, Gate] = field(default_factory=dict)
     mailbox: "Mailbox" = field(default_factory=lambda: Mailbox())
     costs: Costs = field(default_factory=Costs)
+    pace: "Pace" = field(default_factory=lambda: Pace())
 
     def gate(self, model: str) -> Gate:
         """The gate of one model."""
         if model not in self.gates:
             self.gates[model] = Gate(model, self.settings.max_waiting, self.settings.max_waiting_bytes)
         return self.gates[model]
+
+
+class Pace:
+    """Processor time that each kind of work has taken of late, by number that goes in; a kind not yet seen takes forever."""
+
+    def __init__(self, clock: Callable[[], float] = time.thread_time) -> None:
+        self._clock = clock
+        self._seconds: dict[Hashable, float] = {}
+
+    def is_short(self, kind: Hashable, size: int) -> bool:
+        """Whether the event loop may do it itself."""
+        return size * self._seconds.get(kind, math.inf) < SHORT
+
+    def timed(self, kind: Hashable, size: int, work: Callable[[], Result]) -> Result:
+        """Do it, and remember the time this thread took: waiting for others does not count."""
+        began = self._clock()
+        result = work()
+        spent = (self._clock() - began) / max(size, 1)
+        before = self._seconds.get(kind, spent)
+        self._seconds[kind] = before + RECENT * (spent - before)
+        return result
 
 
 class Mailbox:
@@ -98,8 +124,9 @@ class Visit:
         self._read_all = False
         self.model, self.concluded = "", 0.0
         self.route: tuple[RouteStep, ...] = ()
-        self.spent = (0, 0)  # ns in the queue and in the run of the forward graph
+        self.spent: tuple[int, int] | None = None  # ns in the queue and in the runs of the forward graph
         self._headers = dict(reversed(scope["headers"]))  # of several of one name the first counts
+        self.facts: dict[str, Any] = {}  # what a line of the log says beside times
         self.ticket = Ticket()
         self.started = time.perf_counter()
 
@@ -107,6 +134,12 @@ class Visit:
         """One request header."""
         found = self._headers.get(name)
         return None if found is None else found.decode("latin-1")
+
+    def digest(self, version: str) -> str:
+        """What the hash of the bundle at work begins with; empty once it has been taken away."""
+        with suppress(UnknownModel, UnknownVersion):
+            return self.service.repository.get(self.model, version).manifest.digest[7:19]
+        return ""
 
     def enter(self, model: str, seconds: float | None = None) -> None:
         """Be admitted to a model, with `seconds`, or those of the header, or the service's own, to stay.
@@ -228,6 +261,15 @@ class Visit:
         """
         return await self._linger().run_in_executor(self.service.workers, holding, self.ticket, work)
 
+    async def shortly(self, kind: Hashable, size: int, work: Callable[[], Result]) -> Result:
+        """Do work on `size` numbers here and now if its kind has lately been short, else in a worker.
+
+        Raises DeadlinePassed, Abandoned, and what the work raises.
+        """
+        pace = self.service.pace
+        timed = partial(pace.timed, kind, size, work)
+        return holding(self.ticket, timed) if pace.is_short(kind, size) else await self.off_loop(timed)
+
     async def call(self, work: Callable[[], Result]) -> Result:
         """Do `work` that mostly waits for the engine, under this request's ticket: more of it may go on at a time.
 
@@ -258,25 +300,30 @@ class Visit:
 
         Raises InvalidInput in one of its forms, DeadlinePassed, Abandoned.
         """
-        size = sum(values.size for values in inputs.values())
-        light = surrogate.is_light and size <= LIGHT
-        prepare = partial(surrogate.prepare, inputs, question, clock)
-        prepared = prepare() if light else await self.off_loop(prepare)
+        size, owner = sum(values.size for values in inputs.values()), surrogate.graphs["model"].owner
+        prepared = await self.shortly((owner,), size, partial(surrogate.prepare, inputs, question, clock))
         results = await self.run(surrogate.graphs["model"], prepared.feeds)
         self.spent = (self.ticket.queued_ns, self.ticket.computed_ns)
 
         def conclude() -> Answer:
             answer = surrogate.conclude(prepared, results)
             telemetry.MODELS.answered(surrogate.manifest.name, results, answer)
+            self.facts |= {
+                "elements_in": size,
+                "elements_out": sum(found.mean.size for found in answer.predictions.values()),
+                "statement_kinds": sorted({one.kind for some in answer.statements for one in some}),
+            }
             return answer
 
-        answer = conclude() if light and question.is_bare else await self.off_loop(conclude)
+        answer = await self.shortly((owner, question.bounds, question.uncertainty), size, conclude)
         self.conclude(answer.route)
         return answer
 
     def conclude(self, route: tuple[RouteStep, ...]) -> None:
         """The result is there, by these steps; what follows is writing it."""
         self.route, self.concluded = route, time.perf_counter()
+        if self.spent is None:
+            self.spent = (self.ticket.queued_ns, self.ticket.computed_ns)
 
 
 class Visits:

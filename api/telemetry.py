@@ -9,10 +9,10 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -29,14 +29,15 @@ from models.validity import Validity
 Settled = tuple[Answer, tuple[Verdict, ...]]
 REGISTRY = CollectorRegistry()
 BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0)
-UNKNOWN = "unknown"
+UNKNOWN, UNREAD, UNMATCHED = "unknown", "unread", "unmatched"
 CODES = ("200", "422", "500", "503", "504")
 """Codes whose series are there before the first such answer: a series born with its first error has no rate."""
 KINDS = ("guaranteed", "guaranteed_vs_discrete", "statistical", "indicator", "none")
+AUDITED, HELD = ("guaranteed", "statistical"), {True: "yes", False: "no"}
 OUTCOMES = {"accepted": "accept", "flagged": "flag", "corrected": "correct", "solved": "solve", "refused": "refuse"}
 REASONS = {
     401: "unauthorised", 403: "unauthorised", 400: "invalid", 406: "invalid", 408: "invalid", 415: "invalid",
-    422: "invalid", 413: "too_large", 429: "quota", 499: "cancelled", 503: "queue_full", 504: "deadline",
+    422: "invalid", 413: "too_large", 431: "too_large", 429: "quota", 499: "cancelled", 503: "queue_full", 504: "deadline",
 }  # fmt: skip
 HEALTH = ("/healthz", "/readyz", "/v2/health/ready", "/v2/health/live")
 OWN = "/v1"
@@ -65,6 +66,7 @@ JUDGED = _counter("surrogate_input_judged_total", "Inputs compared with the mode
 OUTSIDE = _counter("surrogate_input_out_of_domain_total", "Inputs outside the model's domain.", "model")
 NONFINITE = _counter("surrogate_output_nonfinite_total", "Answers that are not finite where they must be.", "model")
 STATEMENTS = _counter("surrogate_statements_total", "Statements made.", "model", "kind")
+AUDIT = _counter("surrogate_audit_total", "Statements that a solution bears out, or does not.", "model", "kind", "held")
 CONTRACT = _counter("surrogate_contract_outcomes_total", "Tolerance contracts ended.", "model", "outcome")
 
 
@@ -87,6 +89,8 @@ class Models:
             for counter, values in ((STATEMENTS, KINDS), (CONTRACT, tuple(OUTCOMES.values()))):
                 for value in values:
                     counter.labels(name, value)
+            for kind, held in itertools.product(AUDITED, HELD.values()):
+                AUDIT.labels(name, kind, held)
             for version, route, code in itertools.product(found, routes, CODES):
                 REQUESTS.labels(name, version, route, code)
         for reason in REASONS.values():
@@ -124,18 +128,22 @@ class Models:
         if watch is not None and band is not None:  # the first field stands for the model
             watch.see_width(float(np.mean(band.upper - band.lower)))
 
-    def settled(self, name: str, settle: Callable[[], Settled]) -> Settled:
-        """What `settle` makes of an answer under a tolerance contract, with how it ends counted.
+    def settled(self, name: str, settle: Callable[[], Settled], facts: dict[str, Any]) -> Settled:
+        """What `settle` makes of an answer under a tolerance contract, with how it ends counted, and noted in `facts`.
 
         Raises ToleranceNotMet.
         """
         try:
             answer, verdicts = settle()
         except ToleranceNotMet:
-            _of(CONTRACT, name, OUTCOMES["refused"]).inc()
+            facts["outcome"] = OUTCOMES["refused"]
+            _of(CONTRACT, name, facts["outcome"]).inc()
             raise
+        facts["outcome"] = " ".join(sorted({OUTCOMES[verdict.outcome] for verdict in verdicts}))
         for verdict in verdicts:
             _of(CONTRACT, name, OUTCOMES[verdict.outcome]).inc()
+            for kind, held in verdict.audits:
+                _of(AUDIT, name, kind, HELD[held]).inc()
         return answer, verdicts
 
     def stated(self, name: str, statements: Iterable[Statement]) -> None:
@@ -180,15 +188,13 @@ class Measure:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        start, numbers = secrets.token_hex(4), itertools.count()
-        self._new_id: Callable[[], bytes] = lambda: b"%b-%x" % (start.encode(), next(numbers))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one connection."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started, status, identity = time.perf_counter(), 500, self._identity(scope)
+        started, status, identity = time.perf_counter(), 500, _identity(scope)
 
         async def watch(message: Message) -> None:
             nonlocal status
@@ -202,14 +208,37 @@ class Measure:
         finally:
             _count(scope, status, started)
 
-    def _identity(self, scope: Scope) -> bytes:
-        """The client's id for its request where it is harmless, else one of ours."""
-        for name, value in scope["headers"]:
-            if name == REQUEST_ID and _acceptable(value):
-                scope["request_id"] = value
-                return bytes(value)
-        scope["request_id"] = found = self._new_id()
-        return found
+
+def _identity(scope: Scope) -> bytes:
+    """The client's id for its request where it is harmless, else one of ours."""
+    for name, value in scope["headers"]:
+        if name == REQUEST_ID and _acceptable(value):
+            scope["request_id"] = value
+            return bytes(value)
+    scope["request_id"] = found = _new_id()
+    return found
+
+
+@cache
+def _own_ids() -> tuple[bytes, Iterator[int]]:
+    """What this process's ids begin with, and their numbers."""
+    return secrets.token_hex(4).encode(), itertools.count()
+
+
+def _new_id() -> bytes:
+    start, numbers = _own_ids()
+    return b"%b-%x" % (start, next(numbers))
+
+
+def unread(status: int) -> bytes:
+    """Count and log a request that could not be read, so that nothing of it is known; its id."""
+    identity = _new_id()
+    _of(REQUESTS, "", "", UNREAD, str(status)).inc()
+    refused(status)
+    if _log.isEnabledFor(logging.INFO):
+        facts = {"request_id": identity.decode(), "route": UNREAD, "status": status, "reason": REASONS[status]}
+        _log.info("request", extra=facts)
+    return identity
 
 
 def _count(scope: Scope, status: int, started: float) -> None:
@@ -233,7 +262,7 @@ def _template(scope: Scope) -> str:
     """The route as it is documented: routers that are included know nothing of their prefix, mounts have it apart."""
     path = getattr(scope.get("route"), "path", None)
     if path is None:
-        return "unmatched"
+        return UNMATCHED
     prefix = OWN if scope["path"].startswith(f"{OWN}/") and not path.startswith(OWN) else scope.get("root_path", "")
     return f"{prefix}{path}"
 
@@ -250,6 +279,7 @@ def _facts(scope: Scope, status: int, model: str, version: str, route: str, seco
     if visit is not None and visit.model:
         ticket = visit.ticket
         facts |= {"queue_ms": round(ticket.queued_ns / 1e6, 3), "compute_ms": round(ticket.computed_ns / 1e6, 3)}
+        facts |= {"batch_size": ticket.batch, "bundle_sha256": visit.digest(version), **visit.facts}
     with suppress(KeyError):
         facts["client_id"] = scope["client_name"]
     if status in REASONS:

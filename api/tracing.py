@@ -113,8 +113,7 @@ def steps(scope: Scope, began: float, ended: float) -> Iterator[Step]:
     for step in visit.route:
         seconds = 1e-3 * step.milliseconds
         if step.step == "surrogate":
-            queued, ran = (1e-9 * spent for spent in visit.spent)
-            moments += [("queue", queued), ("run", ran), ("collect", max(0.0, seconds - queued - ran))]
+            moments += _parts(seconds, *visit.spent)
         else:
             moments.append((step.step, seconds))
     start = max(began, visit.concluded - sum(seconds for _, seconds in moments))
@@ -123,3 +122,10 @@ def steps(scope: Scope, began: float, ended: float) -> Iterator[Step]:
         yield name, start, start + seconds
         start += seconds
     yield "encode", visit.concluded, ended
+
+
+def _parts(seconds: float, queued_ns: int, computed_ns: int) -> list[tuple[str, float]]:
+    """Waiting, running and the rest; samples that wait side by side, or runs for a bound, count beyond the step itself."""
+    queued = min(1e-9 * queued_ns, seconds)
+    ran = min(1e-9 * computed_ns, seconds - queued)
+    return [("queue", queued), ("run", ran), ("collect", seconds - queued - ran)]

@@ -145,7 +145,7 @@ class Engine:
         except Exception:
             self.statistics(graph).failures += 1
             raise
-        ticket.note(0, self._count(graph, [(0, count)], started))
+        ticket.note(0, self._count(graph, [(0, count)], started), count)
         return results
 
     def run(self, graph: Graph, feeds: Mapping[str, np.ndarray]) -> Results:
@@ -246,7 +246,7 @@ class Engine:
         for job in batch:
             part = results if len(batch) == 1 else [values[first : first + job.count] for values in results]
             first += job.count
-            job.ticket.note(started - job.since, took)
+            job.ticket.note(started - job.since, took, sum(one.count for one in batch))
             _hand_over(job, part, None)
 
     def _failed(self, batch: list[_Job], error: Exception) -> None:

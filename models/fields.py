@@ -63,6 +63,11 @@ class Field:
         return tuple(axis.points for axis in self.axes)
 
     @property
+    def is_direction(self) -> bool:
+        """Whether 0 and 360 degrees are the same."""
+        return (self.units, self.minimum, self.maximum) == ("degree", 0.0, 360.0)
+
+    @property
     def range_text(self) -> str:
         """The accepted range in words, with its unit."""
         unit = "" if self.units == "1" else f" {self.units}"

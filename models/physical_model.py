@@ -187,6 +187,7 @@ class PhysicalModel:
     watched by the validity test beside the inputs; solve(inputs) is the fallback on the served grid,
     at one lead time or several ascending ones where they are an input, and `solves_truth` says that its answer is the
     truth the model was trained on; `corrector` is what the tolerance contract turns to first;
+    distances(inputs, outputs, others) are lower bounds, by norm, of how far two answers are apart, in norms of `bounds`;
     relative_bound(inputs, outputs) joins the validity detectors; audit holds the bound against a finer reference;
     solver_gradient(inputs, field, weights) is ∂(weights·u)/∂inputs by the solver's own adjoint;
     corrected(inputs, outputs, field, weights) is weights·u with a guaranteed remainder, by an adjoint of its own, and
@@ -245,6 +246,7 @@ class PhysicalModel:
     solve: Callable[[Arrays], Arrays] | None = None
     solves_truth: bool = False
     corrector: Corrector | None = None
+    distances: Callable[[Arrays, Arrays, Arrays], Mapping[str, float]] | None = None
     residual: Callable[[Arrays, Arrays], np.ndarray] | None = None
     relative_bound: Callable[[Arrays, Arrays], float] | None = None
     audit: Callable[[Arrays, Arrays], Audit] | None = None

@@ -325,7 +325,7 @@ class Surrogate:
         self.check_question(question)
         clock.mark("validate")
         feeds = self.feeds(checked)
-        if not self.is_light:
+        if self._features is not None:
             clock.mark("features")
         return Prepared(checked, feeds, question, clock)
 
@@ -350,11 +350,6 @@ class Surrogate:
             for i in range(len(means))
         )
         return Answer(predictions, bands, laws, question, statements, verdicts, clock.route)
-
-    @property
-    def is_light(self) -> bool:
-        """Whether nothing has to be computed before the graph runs."""
-        return self._features is None
 
     def check_question(self, question: Question) -> None:
         """Raises UnsupportedLevel when a band at this level, or a quantile, cannot be had."""

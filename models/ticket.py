@@ -17,11 +17,11 @@ Result = TypeVar("Result")
 class Ticket:
     """Ends once, for one reason; whoever works on it is told."""
 
-    __slots__ = ("_reason", "_watchers", "computed_ns", "deadline", "queued_ns", "seconds")
+    __slots__ = ("_reason", "_watchers", "batch", "computed_ns", "deadline", "queued_ns", "seconds")
 
     def __init__(self, seconds: float | None = None) -> None:
         self.seconds = seconds
-        self.queued_ns = self.computed_ns = 0
+        self.queued_ns = self.computed_ns = self.batch = 0
         self.deadline = None if seconds is None else time.monotonic() + seconds
         self._reason: Ended | None = None
         self._watchers: list[Callable[[], None]] = []
@@ -50,8 +50,9 @@ class Ticket:
         """End it for its deadline."""
         self.end(DeadlinePassed(self.seconds or 0.0))
 
-    def note(self, queued_ns: int, computed_ns: int) -> None:
-        """Time spent on it in the queue and in a run."""
+    def note(self, queued_ns: int, computed_ns: int, batch: int) -> None:
+        """Time spent on it in the queue and in a run of `batch` samples; the largest batch is kept."""
+        self.batch = max(self.batch, batch)
         self.queued_ns += queued_ns
         self.computed_ns += computed_ns
 

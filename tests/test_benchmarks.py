@@ -36,7 +36,7 @@ def measured() -> tables.Results:
             ("ours", "trivial", 1): loads(200, median=2.5),
             ("peer", "trivial", 16): loads(100, 100, 100),
         },
-        paced={("ours", "trivial"): [(210.0, load) for load in loads(205)]},
+        paced={("ours", "trivial", "even"): [(210.0, load) for load in loads(205)]},
         raw={"trivial": [runs]},
         skipped={"peer": "did not\nstart"},
     )
@@ -52,14 +52,16 @@ def test_a_report_without_its_line_is_an_error(text):
         load.parse(text)
 
 
-def test_the_script_sends_the_call_and_pauses_only_when_paced(tmp_path):
+def test_the_script_sends_the_call_and_keeps_a_schedule_only_when_paced(tmp_path):
     call = calls.inference_binary("trivial", np.zeros((64, 64), np.float32))
-    saturating, paced = (load.script(call, tmp_path / "body", pause) for pause in (0.0, 12.5))
+    saturating, paced = (
+        load.script(call, tmp_path / "body", gap) for gap in ("", load.GAPS["random"].format(mean=12.5))
+    )
     for name, value in call.headers.items():
         assert f'wrk.headers["{name}"] = "{value}"' in saturating
     assert str(tmp_path / "body") in saturating
     assert "delay" not in saturating
-    assert "12.5 * math.log" in paced
+    assert "due = (due or now) + -12.5 * math.log" in paced
 
 
 def test_medians_spread_and_ratios_are_in_the_table():
@@ -79,7 +81,9 @@ def test_overhead_is_latency_less_the_sessions_own_time():
 
 
 def test_tails_are_ratios_at_the_rate_that_was_reached():
-    assert "| 210 | 205 | 4.00 / 9.00 ms | 2.2 [2.2–2.2] |" in tables.paced_table(measured(), [OURS], ["trivial"])
+    assert "| even | 210 | 205 | 4.00 / 9.00 ms | 2.2 [2.2–2.2] |" in tables.paced_table(
+        measured(), [OURS], ["trivial"]
+    )
 
 
 @pytest.mark.parametrize("load_share", [0.3, 0.7])

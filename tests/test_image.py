@@ -1,10 +1,13 @@
 """The image's recipe and its locks; what is built is looked at by `make image-check`."""
 
+import ast
 import re
 import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterable
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -57,7 +60,7 @@ def stale(text: str, requirements: list[str]) -> list[str]:
 def declared(target: str) -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     beside = ["redis", "tracing"]
-    extras = {"cpu": ["cpu", *beside], "gpu": ["gpu", *beside], "training": ["cpu", "training"]}[target]
+    extras = {"cpu": ["cpu", *beside], "gpu": ["gpu", *beside], "training": ["cpu", "training", "data"]}[target]
     return project["dependencies"] + [line for extra in extras for line in project["optional-dependencies"][extra]]
 
 
@@ -67,6 +70,37 @@ def test_locks_hold_the_versions_that_the_project_asks_for(path: Path):
     text = path.read_text(encoding="utf-8")
     assert stale(text, wanted) == [], "run make locks"
     assert stale(re.sub(r"^numpy==.*", "numpy==1.0", text, flags=re.MULTILINE), wanted) != []
+
+
+def unmet(text: str, packages: Iterable[str]) -> dict[str, list[str]]:
+    """Third-party modules that these packages of ours import and that no distribution in a lock provides."""
+    locked, providers = set(pins(text)), packages_distributions()
+    found = {}
+    for module in sorted(imported(packages) - set(sys.stdlib_module_names) - {"api", "models", "training"}):
+        names = [canonicalize_name(name) for name in providers.get(module, [module])]
+        if not locked & {*names, *(f"{name}-gpu" for name in names)}:
+            found[module] = names
+    return found
+
+
+def imported(packages: Iterable[str]) -> set[str]:
+    """Top-level modules; the client for notebooks is no part of the service."""
+    found = set()
+    for file in (file for name in packages for file in (ROOT / name).rglob("*.py") if file.name != "client.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                found |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.module:
+                found.add(node.module.split(".")[0])
+    return found
+
+
+@pytest.mark.parametrize("path", LOCKS, ids=lambda path: path.stem)
+def test_whatever_is_imported_is_locked(path: Path):
+    ours = ("models", "training") if "training" in path.name else ("models", "api")
+    text = path.read_text(encoding="utf-8")
+    assert unmet(text, ours) == {}
+    assert "scipy" in unmet(re.sub(r"^scipy==", "scipie==", text, flags=re.MULTILINE), ours)
 
 
 @pytest.mark.parametrize("path", SERVED, ids=lambda path: path.stem)

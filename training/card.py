@@ -3,6 +3,7 @@
 from typing import Any
 
 from models.assessment import AUROC, SPREAD, WIDTH, WORST_FIFTH
+from models.explanation.registration import FEW_LEARNED, LEAST_Z
 from models.statements import EVERYWHERE, Statement
 
 Report = dict[str, Any]
@@ -301,13 +302,12 @@ def _registration(e: dict[str, Any]) -> list[str]:
         found.append(
             f"Regions in order of their share against {e['orders']} random orders: deletion z median "
             f"{e['deletion_z_median']:.1f} (least {e['deletion_z_min']:.1f}), insertion {e['insertion_z_median']:.1f} "
-            f"({e['insertion_z_min']:.1f}); 3 and more is good. The gradient holds to a tenth for changes up to "
+            f"({e['insertion_z_min']:.1f}); {LEAST_Z:g} and more is good. The gradient holds to a tenth for changes up to "
             f"{number(e['linearity_range_median'])} input standard deviations (median); {percent(e['spectral_noise_median'])} of "
             "its energy is beyond two thirds of the grid's wavenumbers."
         )
     if e.get("randomisation"):
-        fell = ", ".join(f"{layers} layers {value:.2f}" for layers, value in e["randomisation"].items())
-        found.append(f"Rank correlation of the gradient with that of shuffled weights, from the output on: {fell}.")
+        found.append(_randomisation(e))
     if "corrected" in e:
         c = e["corrected"]
         found.append(
@@ -316,6 +316,19 @@ def _registration(e: dict[str, Any]) -> list[str]:
             f"{percent(c['midpoint_median'])} (guaranteed {percent(c['midpoint_bound_median'])}); {c['violations']} violations."
         )
     return found
+
+
+def _randomisation(e: dict[str, Any]) -> str:
+    whole, learned = (
+        ", ".join(f"{layers} layers {value:.2f}" for layers, value in (e.get(key) or {}).items())
+        for key in ("randomisation", "randomisation_learned")
+    )
+    text = f"Rank correlation of the gradient with that of shuffled weights, from the output on: {whole}."
+    if not learned:
+        return text
+    share = e["learned_share_median"]
+    owner = " (a classical solver in the graph gives the gradient)" if share < FEW_LEARNED else ""
+    return f"{text} The learned part alone, {percent(share)} as large as the whole{owner}: {learned}."
 
 
 def _training(document: dict[str, Any]) -> str:
@@ -354,6 +367,14 @@ def shortfalls(report: Report) -> list[str]:
         found.append(
             f"the validity test at {v['threshold']:g} calls {percent(v['rejected'] / v['cases'], 1)} of held-out inputs out of "
             "domain"
+        )
+    e = report.get("explanations", {})
+    low = [f"{n} z {e[key]:.1f}" for n in ("deletion", "insertion") if e.get(key := f"{n}_z_median", LEAST_Z) < LEAST_Z]
+    if low:
+        found.append(f"explanations: {', '.join(low)} against random orders, {LEAST_Z:g} wanted")
+    if e.get("cases_above_1e-4"):
+        found.append(
+            f"explanations: attributions miss more than 1e-4 of the difference in {e['cases_above_1e-4']} of {e['cases']} cases"
         )
     shifts = (v or {}).get("shifts", {})
     unseen = [f"{label} {s['auroc']:.2f}" for label, s in shifts.items() if s["auroc"] < AUROC]

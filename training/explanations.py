@@ -2,9 +2,12 @@
 
 completeness      Σ IG against J(x) − J(x′), with as many nodes as the service takes
 deletion          regions go to the baseline in order of their share; area under |J(x_S) − J(x)| / |J(x) − J(x′)|, and
-insertion from the baseline; z against 100 random orders of the same regions (Petsiuk et al. 1806.07421)
+insertion from the baseline; z against 100 random orders of the same regions (Petsiuk et al. 1806.07421). A
+region holds all places that have a name: one station alone at its mean is a state no weather has
 randomisation     rank correlation of the gradient with that of a bundle whose learned weights are shuffled within
-their tensors, from the last layer to the first (Adebayo et al. 1810.03292): it must fall
+their tensors, from the last layer to the first (Adebayo et al. 1810.03292): it must fall. Where a classical solver
+in the graph gives most of the gradient it cannot: so the same of the learned part, that is the gradient less that
+of the graph with its last learned layer at zero, and the share of that part in the gradient
 corrected values  |Q − Q(u)| of the answer, of the adjoint-corrected and of the midpoint value against a finer mesh
 """
 
@@ -12,6 +15,7 @@ import io
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +30,6 @@ from models.explanation import Request, attribution, explain
 from models.explanation.answer import checked
 from models.explanation.functional import Functional
 from models.explanation.plan import Plan, explained_fields, make_plan
-from models.explanation.regions import make_regions
 from models.fields import LEAD_TIME, Field
 from models.physical_model import Arrays, PhysicalModel
 from models.repository import load_surrogate
@@ -38,8 +41,8 @@ ORDERS = 100
 DELETION_CASES = 4
 RANDOMISED_CASES = 3
 CORRECTED_CASES = 24
-TILES = (16, 8, 4, 2)
-MOST_REGIONS = 20
+PARTS = (16, 9, 4, 1)  # of every field
+MOST_REGIONS = 24  # of eight or of a few that matter, no order is 3 away from the random ones
 DEPTHS = (0.0, 0.5, 1.0)  # shares of the layers, from the output on, beyond the last one
 LEARNED = re.compile(r"\.(weight|kernel)(_half)?$")
 KINDS = {onnx.TensorProto.FLOAT: np.float32, onnx.TensorProto.FLOAT16: np.float16}
@@ -82,7 +85,7 @@ def measure(surrogate: Surrogate, seed: int, share: float = 1.0) -> dict[str, An
 
     found = completeness(surrogate, seed, part(CASES))
     found |= deletion(surrogate, seed + 1, part(DELETION_CASES), part(ORDERS))
-    found["randomisation"] = randomisation(surrogate, seed + 2, part(RANDOMISED_CASES))
+    found |= randomisation(surrogate, seed + 2, part(RANDOMISED_CASES))
     if _physics(surrogate).corrected is not None:
         found["corrected"] = corrected_values(surrogate, seed + 3, part(CORRECTED_CASES))
     return found
@@ -163,7 +166,7 @@ def deletion(surrogate: Surrogate, seed: int, cases: int, orders: int) -> dict[s
     generator = np.random.default_rng(seed)
     z: dict[str, list[float]] = {"deletion": [], "insertion": []}
     for index in tqdm(range(cases), desc="deletion", leave=False):
-        request = Request(middle(surrogate.manifest.outputs[0], 0.1), regions=_tiles(surrogate))
+        request = Request(middle(surrogate.manifest.outputs[0], 0.1), regions=_parted(surrogate))
         found = explain(surrogate, fresh(surrogate, seed, index), request)
         functional = Functional(surrogate, found.plan.sample, found.quantity, exact=True)
         ends = (found.baseline_value or 0.0, found.value)
@@ -180,10 +183,23 @@ def deletion(surrogate: Surrogate, seed: int, cases: int, orders: int) -> dict[s
     return found
 
 
-def _tiles(surrogate: Surrogate) -> int:
-    """As many tiles per axis as give no more regions than deletion is tried on."""
+def _parted(surrogate: Surrogate) -> list[dict[str, Any]]:
+    """As many parts of every field as give no more regions than deletion is tried on."""
     fields = explained_fields(surrogate, None)
-    return next((count for count in TILES if len(make_regions(fields, count)) <= MOST_REGIONS), 1)
+    tried = ([box for item in fields for box in boxes(item, count)] for count in PARTS)
+    return next(found for found in tried if len(found) <= MOST_REGIONS or len(found) == len(fields))
+
+
+def boxes(item: Field, count: int) -> list[dict[str, Any]]:
+    """Up to `count` boxes that share out a field: every axis of coordinates in equal parts, axes of names whole."""
+    axes = [axis for axis in item.axes if not axis.labels]
+    each = round(count ** (1 / max(1, len(axes))))
+    parts = [np.array_split(axis.coordinates, min(each, axis.points)) for axis in axes]
+    return [
+        {"name": f"{item.name} {number}", "field": item.name}
+        | {axis.name: [float(part[0]), float(part[-1])] for axis, part in zip(axes, place, strict=True)}
+        for number, place in enumerate(product(*parts))
+    ]
 
 
 @dataclass(frozen=True)
@@ -216,19 +232,30 @@ def tensors(content: bytes) -> list[Tensor]:
     return found
 
 
-def shuffled(content: Bundle, layers: int, generator: np.random.Generator) -> Bundle:
-    """The bundle with the learned weights of its last `layers` shuffled within their tensors.
+def _learned(content: Bundle) -> list[Tensor]:
+    """The tensors of learned weights in the weights file, in the order of the network."""
+    return [t for t in tensors(content.files[GRAPH_FILES["model"]]) if LEARNED.search(t.name)]
 
-    Derivative graphs hold some kernels flipped; these copies follow.
-    """
-    data = bytearray(content.files[WEIGHTS_FILE])
-    learned = [t for t in tensors(content.files[GRAPH_FILES["model"]]) if LEARNED.search(t.name)]
+
+def shuffled(content: Bundle, layers: int, generator: np.random.Generator) -> Bundle:
+    """The bundle with the learned weights of its last `layers` shuffled within their tensors."""
+    return _with_weights(content, layers, lambda old: generator.permuted(old.ravel()).reshape(old.shape))
+
+
+def without_network(content: Bundle) -> Bundle:
+    """The bundle with its last learned layer at zero: what is left of a gradient was not learned."""
+    return _with_weights(content, 1, np.zeros_like)
+
+
+def _with_weights(content: Bundle, layers: int, change: Callable[[np.ndarray], np.ndarray]) -> Bundle:
+    """Other weights in the last `layers`; derivative graphs hold some kernels flipped, these copies follow."""
+    data, learned = bytearray(content.files[WEIGHTS_FILE]), _learned(content)
     copies = [
         t for file in ("vjp", "jvp") for t in tensors(content.files[GRAPH_FILES[file]]) if t.name.startswith("flip")
     ]
     for tensor in learned[len(learned) - layers :]:
         old = tensor.read(data)
-        new = generator.permuted(old.ravel()).reshape(old.shape)
+        new = change(old)
         for copy in copies:
             if copy.shape == tensor.shape and np.array_equal(copy.read(data), old[..., ::-1, ::-1]):
                 copy.write(data, new[..., ::-1, ::-1])
@@ -238,31 +265,47 @@ def shuffled(content: Bundle, layers: int, generator: np.random.Generator) -> Bu
 
 def layer_count(content: Bundle) -> int:
     """How many tensors of learned weights lie in the weights file."""
-    return sum(bool(LEARNED.search(t.name)) for t in tensors(content.files[GRAPH_FILES["model"]]))
+    return len(_learned(content))
 
 
-def randomisation(surrogate: Surrogate, seed: int, cases: int) -> dict[str, float]:
-    """Rank correlation of gradients before and after, by number of shuffled layers from the output on."""
-    count, generator = layer_count(surrogate.bundle), np.random.default_rng(seed)
+def randomisation(surrogate: Surrogate, seed: int, cases: int) -> dict[str, Any]:
+    """Rank correlation of gradients, whole and learned part, before and after, by number of shuffled layers."""
+    content, generator = surrogate.bundle, np.random.default_rng(seed)
+    count = layer_count(content)
     if not count:  # tiny networks keep their weights in the graphs
         return {}
     inputs = [fresh(surrogate, seed, index) for index in range(cases)]
     request = Request(middle(surrogate.manifest.outputs[0], 0.1), "gradient", regions=1)
-    own = [explain(surrogate, x, request).attribution.maps for x in inputs]
-    found = {}
+
+    def maps(of: Bundle) -> list[Arrays]:
+        one = Surrogate(of, surrogate.physics, RuntimeOptions())
+        return [{k: v for k, v in explain(one, x, request).attribution.maps.items() if v.size > 2} for x in inputs]
+
+    own, classical = maps(content), maps(without_network(content))
+    learned = [_difference(*pair) for pair in zip(own, classical, strict=True)]
+    whole, part = {}, {}
     for layers in sorted({max(1, round(depth * count)) for depth in DEPTHS}):
-        other = Surrogate(shuffled(surrogate.bundle, layers, generator), surrogate.physics, RuntimeOptions())
-        maps = [explain(other, x, request).attribution.maps for x in inputs]
-        found[f"{layers} of {count}"] = float(
-            np.median([rank_correlation(a, b) for a, b in zip(own, maps, strict=True)])
-        )
-    return found
+        other = maps(shuffled(content, layers, generator))
+        rest = [_difference(*pair) for pair in zip(other, classical, strict=True)]
+        for found, before, after in ((whole, own, other), (part, learned, rest)):
+            pairs = [rank_correlation(a, b) for a, b in zip(before, after, strict=True)]
+            found[f"{layers} of {count}"] = float(np.median(pairs))
+    shares = [_size(a) / _size(b) for a, b in zip(learned, own, strict=True)]
+    return {"randomisation": whole, "randomisation_learned": part, "learned_share_median": float(np.median(shares))}
+
+
+def _difference(left: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> Arrays:
+    return {name: values - right[name] for name, values in left.items()}
+
+
+def _size(maps: Mapping[str, np.ndarray]) -> float:
+    """Geometric mean of the fields' norms, whose units differ."""
+    return float(np.exp(np.mean([np.log(max(np.linalg.norm(v), 1e-300)) for v in maps.values()])))
 
 
 def rank_correlation(left: Mapping[str, np.ndarray], right: Mapping[str, np.ndarray]) -> float:
-    """Mean over the fields that have more than one value."""
-    fields = [name for name, values in left.items() if values.size > 2]
-    return float(np.mean([spearmanr(left[name].ravel(), right[name].ravel()).statistic for name in fields]))
+    """Mean over the fields."""
+    return float(np.mean([spearmanr(left[name].ravel(), right[name].ravel()).statistic for name in left]))
 
 
 def corrected_values(surrogate: Surrogate, seed: int, count: int) -> dict[str, Any]:

@@ -6,11 +6,10 @@ from starlette.requests import Request
 from starlette.routing import BaseRoute, Mount, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api import errors, telemetry
+from api import errors
 from api.protocols import open_inference, tesseract, umbridge
 from api.protocols.open_inference.failures import HANDLERS
 from api.service import Visits
-from api.telemetry import Measure
 from models.errors import SurrogateError
 
 OPEN_INFERENCE = "/v2"
@@ -22,7 +21,6 @@ async def refusal(scope: Scope, error: SurrogateError) -> ASGIApp:
     handlers = {"v2": HANDLERS, "umbridge": umbridge.handlers(), "tesseract": tesseract.handlers()}
     handle = handlers.get(face, {SurrogateError: errors.domain})[SurrogateError]
     found = handle(Request(scope), error)
-    telemetry.refused(errors.STATUS[type(error)])
     answer: ASGIApp = await found if isawaitable(found) else found
     return answer
 
@@ -35,7 +33,7 @@ class Faces:
         routes = [Mount(path, app) for path, app in mounts.items()]
         self._mounted = Router(routes, redirect_slashes=False, default=mounts["/umbridge"])
         self._open_inference = open_inference.Application(version)
-        self._visited = Measure(Visits(self._dispatch))
+        self._visited = Visits(self._dispatch)
         self._paths = (OPEN_INFERENCE, *mounts, *(umbridge.PATHS if umbridge_at_root else ()))
         self._below = tuple(f"{path}/" for path in (OPEN_INFERENCE, *mounts))
 

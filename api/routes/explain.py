@@ -12,6 +12,7 @@ from api.routes import requests
 from api.schemas import ExplainOptions, parse_options
 from models import explanation
 from models.fields import LEAD_TIME
+from models.surrogate import Clock
 
 router = APIRouter()
 RESPONSES = (json.MEDIA_TYPE, pictures.MEDIA_TYPE)
@@ -24,6 +25,7 @@ async def explain(request: Request, name: str, version: str | None = None) -> Re
     surrogate = requests.surrogate_of(request, name, version)
     wanted = requests.accepted(request, RESPONSES)
     visit = requests.admit(request, surrogate)
+    clock = Clock(visit.started)
     body = await requests.read_document(request)
     limit = visit.service.settings.max_batch
     fields = surrogate.manifest.inputs
@@ -32,7 +34,9 @@ async def explain(request: Request, name: str, version: str | None = None) -> Re
     inputs, _ = requests.take_arrays(body, "inputs", fields, limit)
     options = parse_options(ExplainOptions, body)
     asked = options.request()
-    found = await visit.call(lambda: explanation.explain(surrogate, inputs, asked))
+    clock.mark("decode")
+    found = await visit.call(lambda: explanation.explain(surrogate, inputs, asked, clock))
+    visit.conclude(clock.route)
     if wanted == pictures.MEDIA_TYPE:
         picture = await visit.off_loop(partial(pictures.encode_explanation, found))
         return Response(picture, media_type=pictures.MEDIA_TYPE)

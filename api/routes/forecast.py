@@ -41,6 +41,7 @@ class Asked:
     head: Mapping[str, Any]
     wish: Wish | None
     costs: Costs
+    facts: dict[str, Any]
 
     def writer(self, verdicts: tuple[Verdict, ...] = ()) -> answers.Writer:
         """Writes the arrays, and the verdicts where there are any."""
@@ -58,7 +59,7 @@ class Asked:
         work = partial(
             settle, self.surrogate, forecast.inputs, answer, self.wish, self.costs, forecast.clock, forecast.lead_times
         )
-        return MODELS.settled(self.surrogate.manifest.name, work)
+        return MODELS.settled(self.surrogate.manifest.name, work, self.facts)
 
     def axes(self, whole: bool) -> answers.Axes:
         """Axes of every output in one frame, or in the whole forecast."""
@@ -92,8 +93,10 @@ async def forecast(request: Request, name: str, version: str | None = None) -> R
         return _streamed(request, asked, binary.MEDIA_TYPE, binary.encode)
     if wanted == json.MEDIA_TYPE:
         document = await visit.call(partial(_document, asked))
+        visit.conclude(asked.forecast.clock.route)
         return requests.timed_response(document, asked.forecast.clock)
     frames, summary = await visit.call(partial(_whole, asked.forecast))
+    visit.conclude(summary.route)
     parts = (surrogate, dict(asked.inputs), asked.forecast, frames, summary)
     if wanted == pictures.MEDIA_TYPE:
         picture = await visit.off_loop(partial(pictures.encode_forecast, *parts))
@@ -120,7 +123,9 @@ async def _read(request: Request, surrogate: Surrogate) -> Asked:
     clock.mark("decode")
     found = await visit.off_loop(lambda: Forecast(surrogate, inputs, times, question, clock))
     MODELS.judge(surrogate.manifest.name, found.validity)
-    return Asked(surrogate, inputs, found, options, batched, requests.head(surrogate), wish, visit.service.costs)
+    visit.facts["elements_in"] = sum(values.size for values in inputs.values())
+    head, costs = requests.head(surrogate), visit.service.costs
+    return Asked(surrogate, inputs, found, options, batched, head, wish, costs, visit.facts)
 
 
 def _whole(forecast: Forecast) -> tuple[list[Frame], Summary]:
@@ -159,6 +164,7 @@ def _streamed(request: Request, asked: Asked, media_type: str, write: Callable[[
             while True:
                 document = await visit_of(request).call(partial(next, documents, None))
                 if document is None:
+                    visit_of(request).conclude(asked.forecast.clock.route)
                     return
                 yield write(document)
                 if await request.is_disconnected():

@@ -45,7 +45,7 @@ async def predict(request: Request, name: str, version: str | None = None) -> Re
     answer, kept = await visit.predict(surrogate, inputs, question, clock), answers.ANY
     if wish is not None:
         work = partial(settle, surrogate, inputs, answer, wish, visit.service.costs, clock)
-        answer, verdicts = await visit.off_loop(partial(MODELS.settled, surrogate.manifest.name, work))
+        answer, verdicts = await visit.off_loop(partial(MODELS.settled, surrogate.manifest.name, work, visit.facts))
         visit.conclude(clock.route)
         kept = answers.Kept(wish, verdicts)
     if wanted == npy.MEDIA_TYPE:

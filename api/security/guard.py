@@ -46,8 +46,8 @@ class Guard:
             return
         try:
             client = await self._identify(scope)
-            _require_scope(client, scope)
             scope[CLIENT] = client.name
+            _require_scope(client, scope)
             extra = await self._quotas.take(client)
         except SurrogateError as error:
             answer = await self._refuse(scope, error)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from models.contract.audit import audited
 from models.contract.case import Case, State
 from models.contract.correcting import corrected
 from models.contract.costs import Costs
@@ -37,8 +38,11 @@ def settle(
         index = i if count > 1 else None
         case = Case(surrogate, wish, sample, costs, clock, leads, times, index)
         own = (*statements[i], *largest_errors(answer, i, wish.tolerance.quantity, leads))
-        state = _run(case, case.state({name: values[i] for name, values in means.items()}, own, "accepted"))
+        first = case.state({name: values[i] for name, values in means.items()}, own, "accepted")
+        state = _run(case, first)
         verdicts.append(_verdict(case, state, count))
+        if state.outcome == "solved":
+            verdicts[-1] = replace(verdicts[-1], audits=audited(case, answer, i, first, state))
         statements[i] = tuple(s for s in state.statements if s not in own[len(statements[i]) :])
         if verdicts[-1].is_changed:
             means = {name: _with_row(values, i, state.outputs[name]) for name, values in means.items()}

@@ -34,12 +34,17 @@ class Wish:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of one sample; `statement` is the best reached, `avoided` milliseconds against solving at once."""
+    """What became of one sample.
+
+    `statement` is the best reached, `avoided` milliseconds against solving at once; `audits` say of the surrogate's own
+    statements, by kind, which ones the solution bears out.
+    """
 
     met: bool
     outcome: Outcome
     statement: Statement | None
     avoided: float | None
+    audits: tuple[tuple[str, bool], ...] = ()
 
     @property
     def is_changed(self) -> bool:

@@ -15,7 +15,7 @@ from models.explanation.quantities import Quantity
 from models.explanation.statement import Interval, interval
 from models.explanation.warnings import warnings_of
 from models.physical_model import Arrays, CorrectedQuantity
-from models.surrogate import Prediction, Question, Surrogate
+from models.surrogate import Clock, Prediction, Question, Surrogate
 from models.validity import Validity
 
 
@@ -61,22 +61,30 @@ def _prediction(plan: Plan) -> dict[str, Prediction]:
     return plan.surrogate.run(sample)
 
 
-def explain(surrogate: Surrogate, inputs: Mapping[str, np.ndarray], request: Request) -> Explanation:
-    """Explain one sample.
+def explain(
+    surrogate: Surrogate, inputs: Mapping[str, np.ndarray], request: Request, clock: Clock | None = None
+) -> Explanation:
+    """Explain one sample; `clock` may have begun before.
 
     Raises InvalidInput in one of its forms, NotOffered.
     """
+    clock = clock or Clock()
     plan = make_plan(surrogate, inputs, request)
+    clock.mark("validate")
     prediction = _prediction(plan)
+    clock.mark("run")
     name = plan.quantity.field.name
     quantity = plan.quantity.settled(prediction[name].mean)
     differentiates = request.method in DIFFERENTIATING
     functional = Functional(surrogate, plan.sample, quantity, exact=not differentiates)
     row = {item.name: plan.sample[item.name][None] for item in plan.fields}
     verdict = _verdict(surrogate, plan.sample, prediction)
+    clock.mark("validity")
     found, response = _attributed(plan, functional)
+    clock.mark("attribution")
     own = found.maps if request.method == "gradient" else None
     measured = checked(plan, replace(functional, exact=False), own)
+    clock.mark("checks")
     exact = replace(functional, exact=True)
     value = float(functional.values(row).mean[0])
     result = Explanation(
@@ -85,6 +93,7 @@ def explain(surrogate: Surrogate, inputs: Mapping[str, np.ndarray], request: Req
         interval(surrogate, prediction[name], quantity, value, request.level, verdict.in_domain),
         _corrected(plan, prediction), found, response, measured, verdict,
     )  # fmt: skip
+    clock.mark("interval")
     return replace(result, warnings=warnings_of(result))
 
 

@@ -1,9 +1,12 @@
 """Where attributions start: the model's own baseline, the training mean, a control run, a given field, or several drawn.
 
-model      the catalogue entry's constant (no rain, a uniform medium), else the field's own mean
+model      the catalogue entry's constant (no rain, a uniform medium), else the field's own mean, of each place that has a
+           name by itself: neighbours differ in height, and no weather has one pressure at all of them
 mean       the mean of the training inputs, from the bundle's description of its domain
 control    the first of the bundle's golden inputs
 expected   several inputs drawn from the training law; attributions are averaged (Erion et al. 1906.10670)
+
+Directions have circular means, and their baseline is the turn by which the path from it is shortest.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +24,7 @@ from models.surrogate import Surrogate
 
 NAMED = ("model", "mean", "control")
 EXPECTED = "expected"
+TURN = 360.0
 STREAM = 1_000_007  # seed of drawn baselines, apart from training and examples
 
 
@@ -46,8 +50,24 @@ def _own(surrogate: Surrogate, item: Field, sample: np.ndarray) -> tuple[np.ndar
     if item.name in declared:
         constant = float(declared[item.name])
         return np.full(item.shape, constant), f"constant {constant:g}"
-    mean = float(sample.mean(dtype=np.float64))
-    return np.full(item.shape, mean), f"its own {'mean' if item.axes else 'value'} {mean:g}"
+    values, everywhere = sample.astype(np.float64), tuple(range(len(item.axes)))
+    along = tuple(k for k in everywhere if not item.axes[k].labels) or everywhere
+    mean = np.asarray(_circular_mean(values, along) if item.is_direction else values.mean(axis=along, keepdims=True))
+    places = [axis.name for k, axis in enumerate(item.axes) if k not in along]
+    text = f"at every {' and '.join(places)}" if places else f"{float(mean.ravel()[0]):g}"
+    return np.broadcast_to(mean, item.shape), f"its own {'mean' if item.axes else 'value'} {text}"
+
+
+def _circular_mean(degrees: np.ndarray, over: tuple[int, ...]) -> np.ndarray:
+    """Direction of the sum of unit vectors."""
+    angles = np.deg2rad(degrees)
+    across, along = (part(angles).sum(axis=over, keepdims=True) for part in (np.sin, np.cos))
+    return np.asarray(np.rad2deg(np.arctan2(across, along)) % TURN)
+
+
+def _nearest_turn(item: Field, sample: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """Directions plus whole turns, so that none is more than half a turn from the sample."""
+    return values + TURN * np.round((sample - values) / TURN) if item.is_direction else values
 
 
 def _training_mean(surrogate: Surrogate, item: Field, sample: np.ndarray) -> tuple[np.ndarray, str]:
@@ -101,7 +121,7 @@ def by_field(fields: Sequence[Field], requested: Any, place: str) -> Mapping[str
     return requested
 
 
-def _drawn(surrogate: Surrogate, fields: Sequence[Field], count: int) -> Baseline:
+def _drawn(surrogate: Surrogate, sample: Arrays, fields: Sequence[Field], count: int) -> Baseline:
     physics = surrogate.physics
     if physics is None:
         offered = "a baseline among model, mean, control: a packaged model has no law to draw from"
@@ -109,7 +129,10 @@ def _drawn(surrogate: Surrogate, fields: Sequence[Field], count: int) -> Baselin
     family = "examples" if "examples" in physics.families else physics.training_family
     points = int(surrogate.manifest.document["points"])
     drawn = [physics.draw(STREAM, index, points, family) for index in range(count)]
-    values = {item.name: np.stack([np.asarray(d[item.name], dtype=np.float64) for d in drawn]) for item in fields}
+    values = {
+        item.name: _nearest_turn(item, sample[item.name], np.stack([d[item.name] for d in drawn]).astype(np.float64))
+        for item in fields
+    }
     return Baseline(values, f"expected over {count} inputs of the law “{family}”")
 
 
@@ -121,7 +144,7 @@ def make_baseline(
     Raises WrongShape, OutOfRange, UnknownOption, NotOffered.
     """
     if requested == EXPECTED:
-        return _drawn(surrogate, fields, count)
+        return _drawn(surrogate, sample, fields, count)
     everywhere = isinstance(requested, str) and requested in NAMED
     given = dict.fromkeys((item.name for item in fields), requested) if everywhere else {}
     if requested is not None and not everywhere:
@@ -136,6 +159,6 @@ def make_baseline(
             found, text = _given(
                 item, f"baseline.{item.name}" if isinstance(requested, Mapping) else "baseline", wanted
             )
-        values[item.name] = np.asarray(found, dtype=np.float64)[None]
+        values[item.name] = _nearest_turn(item, sample[item.name], np.asarray(found, dtype=np.float64))[None]
         texts.append(f"{item.name}: {text}")
     return Baseline(values, "; ".join(texts))

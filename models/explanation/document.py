@@ -9,6 +9,7 @@ from models.explanation.checks import lengths_text, smoothed
 from models.explanation.forms import SoftMaximum
 from models.explanation.grid import Grid, quadrature_weights
 from models.explanation.plan import Plan
+from models.explanation.registration import Registration
 from models.fields import Field
 
 CONVENTIONS = {
@@ -45,7 +46,7 @@ def document(found: Explanation) -> dict[str, Any]:
         "regions": region_table(found),
         "completeness": _completeness(found),
         "response": _response(found),
-        "checks": dict(found.checks),
+        "checks": {**found.checks, "registered": Registration.of(plan.surrogate.manifest).document()},
         "validity": found.validity.document(),
         "warnings": list(found.warnings),
     }

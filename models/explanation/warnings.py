@@ -1,10 +1,11 @@
-"""What weakens an explanation, in words: its baseline, the checks it failed, an input nobody calibrated."""
+"""What weakens an explanation, in words: its baseline, checks that it or its bundle failed, an input nobody calibrated."""
 
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from models.explanation import attribution, checks
+from models.explanation.registration import Registration
 
 if TYPE_CHECKING:
     from models.explanation.answer import Explanation
@@ -12,7 +13,7 @@ if TYPE_CHECKING:
 
 def warnings_of(found: "Explanation") -> tuple[str, ...]:
     """What weakens the explanation."""
-    return (*_of_baseline(found), *_of_checks(found), *_of_validity(found))
+    return (*_of_baseline(found), *_of_checks(found), *_of_registration(found), *_of_validity(found))
 
 
 def _of_baseline(found: "Explanation") -> list[str]:
@@ -58,6 +59,14 @@ def _of_checks(found: "Explanation") -> list[str]:
     if noisy:
         warnings.append(f"much of the gradient in {', '.join(noisy)} is at the grid scale: read regions, not points")
     return warnings
+
+
+def _of_registration(found: "Explanation") -> list[str]:
+    """What the bundle failed when it was made: said of methods that use its derivatives."""
+    plan = found.plan
+    if plan.request.method not in attribution.DIFFERENTIATING:
+        return []
+    return Registration.of(plan.surrogate.manifest).warnings(plan.request.method)
 
 
 def _of_validity(found: "Explanation") -> list[str]:

@@ -1,11 +1,11 @@
-"""Gates count what is inside and say when to come back; a visit's ticket outlives a change of its deadline."""
+"""Gates count what is inside and say when to come back; a ticket outlives a change of its deadline; short work is known."""
 
 import asyncio
 
 import pytest
 
 from api.admission import LONGEST_RETRY, Gate
-from api.service import Visit
+from api.service import SHORT, Pace, Visit
 from models.errors import Abandoned, DeadlinePassed, Overloaded
 
 
@@ -57,3 +57,21 @@ def test_a_client_that_has_gone_stays_gone_when_its_deadline_changes():
             one.leave()
 
     asyncio.run(visit())
+
+
+def test_work_is_short_when_its_kind_has_been_short_at_that_size():
+    now = [0.0]
+
+    def work(seconds: float) -> None:
+        now[0] += seconds
+
+    pace = Pace(clock=lambda: now[0])
+    assert not pace.is_short("fast", 1)  # not yet seen
+    pace.timed("fast", 100, lambda: work(0.1 * SHORT))
+    pace.timed("slow", 100, lambda: work(10 * SHORT))
+    assert [pace.is_short("fast", size) for size in (1, 999, 1001)] == [True, True, False]
+    assert not pace.is_short("slow", 100)
+    for _ in range(60):
+        pace.timed("slow", 100, lambda: work(0.1 * SHORT))
+    assert pace.is_short("slow", 100)  # no longer
+    pace.timed("nothing", 0, lambda: work(SHORT))

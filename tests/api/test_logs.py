@@ -17,13 +17,34 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from api.app import create_app
 from api.settings import Settings
+from api.telemetry import REASONS
 from api.tracing import VARIABLES, traced, tracer_from
 from models.repository import SHIPPED
 from tests.api.access_files import write_key
 from tests.conftest import ROOT, free_port, wait_until_served
+from tests.raw_http import connect
 
 PAYLOAD = 0.123456789
+LIMIT = 2**20
+LINES = "application/x-ndjson"
+JSON = {"Content-Type": "application/json"}
+START = b"POST /v1/models/site_weather/predict?token=seven HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer KEY\r\n"
+UNREAD = {
+    START + b"X: " + b"a" * 70_000 + b"\r\n\r\n": 431,
+    START + b"X\x00: forged\r\n\r\n": 400,
+    START + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nforged\r\n": 400,
+}
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+
+def shown(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
+def answer_to(address: str, sent: bytes) -> bytes:
+    with connect(address) as link:
+        link.sendall(sent)
+        return link.recv(1000)
 
 
 @pytest.fixture(scope="module")
@@ -35,18 +56,20 @@ def zoo(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def logged(zoo, tmp_path_factory) -> tuple[str, list[dict], str]:
-    """(the key, the lines as objects, all that was written) of a service after some requests."""
+def logged(zoo, tmp_path_factory) -> tuple[str, list[dict], str, list[bytes]]:
+    """(the key, the lines as objects, all that was written, answers to what is unread) of a service after some requests."""
     folder, port = tmp_path_factory.mktemp("run"), free_port()
-    key = write_key(folder / "keys.jsonl")
-    settings = {"ZOO": zoo, "PORT": port, "LOG_FORMAT": "json", "LOG_REQUESTS": "true", "KEYS": folder / "keys.jsonl"}
+    keys = folder / "keys.jsonl"
+    key, rare, reader = write_key(keys), write_key(keys, "rare", limits="1/hour"), write_key(keys, "reader", ("jobs",))
+    settings = {"ZOO": zoo, "PORT": port, "LOG_FORMAT": "json", "LOG_REQUESTS": "true", "KEYS": keys,
+                "MAX_BODY_BYTES": LIMIT}  # fmt: skip
     variables = {f"SURROGATE_{name}": str(value) for name, value in settings.items()}
     command, output = [sys.executable, "-m", "api"], folder / "output"
     with output.open("wb") as file:
         process = subprocess.Popen(
             command, cwd=ROOT, env=os.environ | variables, stdout=file, stderr=subprocess.STDOUT
         )  # fmt: skip
-    address = f"http://127.0.0.1:{port}"
+    address, found = f"http://127.0.0.1:{port}", []
     try:
         wait_until_served(address)
         with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=60) as client:
@@ -57,12 +80,16 @@ def logged(zoo, tmp_path_factory) -> tuple[str, list[dict], str]:
                 f"{predict}?token=seven", json={"inputs": {"speed": [PAYLOAD]}}, headers={"X-Request-Id": "bad"}
             )
             client.get("/nowhere%22%7D%0A%7B%22event%22:%22forged", headers={"X-Request-Id": "odd"})
-        httpx.get(f"{address}/v1/models", headers={"Authorization": f"Bearer {key[:-1]}"})
+            client.post(predict, content=b" " * (LIMIT + 1), headers=JSON | {"X-Request-Id": "large"})
+        for who, identity in ((key[:-1], "stranger"), (rare, "once"), (rare, "twice")):
+            httpx.get(f"{address}/v1/models", headers=shown(who) | {"X-Request-Id": identity})
+        httpx.post(f"{address}{predict}", json=body, headers=shown(reader) | {"X-Request-Id": "beyond"})
+        found += [answer_to(address, sent.replace(b"KEY", key.encode())) for sent in UNREAD]
     finally:
         process.send_signal(signal.SIGTERM)
         process.wait(20)
     written = output.read_text(encoding="utf-8")
-    return key, [json.loads(line) for line in written.splitlines()], written
+    return key, [json.loads(line) for line in written.splitlines()], written, found
 
 
 def line(lines: list[dict], identity: str) -> dict:
@@ -71,24 +98,51 @@ def line(lines: list[dict], identity: str) -> dict:
 
 
 def test_a_request_is_one_line_with_its_facts(logged):
-    _, lines, _ = logged
+    lines = logged[1]
     good = line(lines, "job-7")
     wanted = {"event": "request", "level": "INFO", "route": "/v1/models/{name}/predict", "method": "POST", "status": 200,
-              "model": "site_weather", "model_version": "1", "client_id": "hydro", "service": "surrogates"}  # fmt: skip
+              "model": "site_weather", "model_version": "1", "client_id": "hydro", "service": "surrogates", "batch_size": 1,
+              "statement_kinds": ["none", "statistical"]}  # fmt: skip
     assert wanted.items() <= good.items()
     assert good["total_ms"] >= good["compute_ms"] + good["queue_ms"] > 0
     assert good["time"].endswith("+00:00")
     assert line(lines, "bad").items() >= {"status": 422, "reason": "invalid"}.items()
     assert line(lines, "odd")["route"] == "unmatched"
+    (served,) = [entry for entry in lines if "load_seconds" in entry]
+    assert good["bundle_sha256"] == served["bundle_sha256"]
+    assert good["elements_in"] > 0 < good["elements_out"]
+
+
+@pytest.mark.parametrize(
+    ("identity", "facts"),
+    [
+        ("stranger", {"status": 401, "reason": "unauthorised"}),
+        ("twice", {"status": 429, "reason": "quota", "client_id": "rare"}),
+        ("beyond", {"status": 403, "reason": "unauthorised", "client_id": "reader"}),
+        ("large", {"status": 413, "reason": "too_large", "client_id": "hydro", "model": "site_weather"}),
+    ],
+)
+def test_a_request_that_is_refused_is_a_line_with_its_reason(logged, identity, facts):
+    assert line(logged[1], identity).items() >= facts.items()
+
+
+def test_a_request_that_cannot_be_read_is_a_line_under_the_id_that_its_answer_has(logged):
+    _, lines, _, answers = logged
+    assert len(answers) == len(UNREAD)
+    for answer, status in zip(answers, UNREAD.values(), strict=True):
+        assert answer.split()[1] == b"%d" % status, answer
+        identity = answer.partition(b"x-request-id: ")[2].split()[0].decode()
+        facts = {"route": "unread", "status": status, "reason": REASONS[status], "event": "request"}
+        assert line(lines, identity).items() >= facts.items()
 
 
 def test_every_bundle_is_a_line_at_the_start(logged):
-    (served,) = [entry for entry in logged[1] if "bundle_sha256" in entry]
+    (served,) = [entry for entry in logged[1] if "load_seconds" in entry]
     assert len(served["bundle_sha256"]) == 12 and served["load_seconds"] > 0
 
 
 def test_nothing_of_a_payload_a_key_or_a_query_is_written(logged):
-    key, _, written = logged
+    key, _, written, _ = logged
     for secret in (key, key[:-1], key.split("_")[2], str(PAYLOAD), "token=seven", "forged"):
         assert secret not in written
 
@@ -98,7 +152,7 @@ def test_nothing_of_a_payload_a_key_or_a_query_is_written(logged):
 
 @pytest.fixture(scope="module")
 def spans(zoo):
-    """Spans of one prediction and one refusal, asked in the context of a caller, and the answers."""
+    """Spans of a prediction, a refusal, forecasts and an explanation, and the answers; the first in a caller's context."""
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     app = create_app(Settings(zoo=zoo, reload_seconds=0))
@@ -111,41 +165,64 @@ def spans(zoo):
             httpx.AsyncClient(transport=transport, base_url="http://s") as link,
         ):
             body = (await link.get("/v1/models/site_weather/example")).json()
-            exporter.clear()
             path = "/v1/models/site_weather/predict"
+            whole = (await link.get("/v1/models/site_weather/example", params={"call": "forecast"})).json()
+            quantity = {"type": "point", "field": "wind_speed", "station": 0, "lead_time": 6}
+            exporter.clear()
             return [
                 await link.post(path, json=body, headers={"traceparent": PARENT}),
                 await link.post(path, json={}),
+                await link.post("/v1/models/site_weather/forecast", json=whole),
+                await link.post("/v1/models/site_weather/forecast", json=whole, headers={"Accept": LINES}),
+                await link.post("/v1/models/site_weather/explain", json=body | {"quantity": quantity}),
             ]
 
     answers = asyncio.run(ask())
     return exporter.get_finished_spans(), answers
 
 
-def test_a_request_has_a_span_for_each_step_one_after_the_other(spans):
-    found, _ = spans
-    (root,) = [s for s in found if s.attributes.get("http.response.status_code") == 200]
-    assert root.name == "POST /v1/models/{name}/predict" and root.attributes["http.route"] in root.name
+@pytest.mark.parametrize(
+    ("index", "call", "wanted"),
+    [
+        (0, "predict", {"validate", "queue", "run", "uncertainty", "validity"}),
+        (2, "forecast", {"decode", "validate", "validity", "queue", "run", "uncertainty", "bound"}),
+        (3, "forecast", {"decode", "validate", "validity", "queue", "run", "uncertainty", "bound"}),
+        (4, "explain", {"decode", "validate", "run", "validity", "attribution", "checks", "interval"}),
+    ],
+    ids=["predict", "forecast", "forecast as a stream", "explain"],
+)
+def test_a_request_has_a_span_for_each_step_one_after_the_other(spans, index, call, wanted):
+    found, answers = spans
+    assert answers[index].status_code == 200, answers[index].text
+    root = root_of(found, answers[index])
+    assert root.name == f"POST /v1/models/{{name}}/{call}" and root.attributes["http.route"] in root.name
     steps = sorted(
         (s for s in found if s.parent and s.parent.span_id == root.context.span_id), key=lambda s: s.start_time
     )
     names = [step.name for step in steps]
     assert names[0] == "read" and names[-1] == "encode"
-    assert {"validate", "queue", "run", "uncertainty", "validity"} <= set(names)
+    assert wanted <= set(names)
     assert all(a.end_time <= b.start_time + 1000 for a, b in pairwise(steps))  # rounding to ns
     assert steps[0].start_time >= root.start_time and steps[-1].end_time <= root.end_time
 
 
+def root_of(found, answer: httpx.Response):
+    """The span of the request itself, by the context that its answer names."""
+    (root,) = [s for s in found if f"{s.context.span_id:016x}" == answer.headers["traceresponse"].split("-")[2]]
+    return root
+
+
 def test_the_callers_trace_goes_on_and_the_answer_names_it(spans):
-    found, (good, _) = spans
-    (root,) = [s for s in found if s.attributes.get("http.response.status_code") == 200]
+    found, (good, *_) = spans
+    root = root_of(found, good)
     assert f"{root.context.trace_id:032x}" == PARENT.split("-")[1] == good.headers["traceresponse"].split("-")[1]
     assert f"{root.parent.span_id:016x}" == PARENT.split("-")[2]
 
 
 def test_what_computes_nothing_has_one_span(spans):
-    found, (_, bad) = spans
-    (root,) = [s for s in found if s.attributes.get("http.response.status_code") == bad.status_code == 422]
+    found, (_, bad, *_) = spans
+    root = root_of(found, bad)
+    assert root.attributes["http.response.status_code"] == bad.status_code == 422
     assert not [s for s in found if s.parent and s.parent.span_id == root.context.span_id]
 
 

@@ -10,7 +10,7 @@ from typing import get_args
 import httpx
 import pytest
 
-from api.telemetry import CODES, KINDS, OUTCOMES, REASONS
+from api.telemetry import AUDITED, CODES, KINDS, OUTCOMES, REASONS
 from models.contract import Outcome
 from models.repository import SHIPPED
 from tests.conftest import ROOT, free_port, serving
@@ -20,6 +20,8 @@ GAUGES = ("surrogate_inference_pending_requests", "surrogate_inference_inflight"
           "surrogate_model_load_seconds", "surrogate_device_info", "surrogate_build_info",
           "surrogate_validity_drift_p_value", "surrogate_band_width_ratio")  # fmt: skip
 PREDICT = "/v1/models/burgers/predict"
+PAGE = ROOT / "docs" / "observability.md"
+METRIC = re.compile(r"\bsurrogate_\w+?(?=_bucket\b|_count\b|_sum\b|\b)")
 SERIES = re.compile(r"^(\w+)(?:\{(.*)\})? (\S+)$")
 
 
@@ -140,6 +142,20 @@ def test_every_end_of_a_tolerance_contract_is_counted(link):
         assert value(metrics(link), name, **labels) == value(before, name, **labels) + 1
 
 
+def test_a_solution_checks_what_had_been_stated(link):
+    body = link.get("/v1/models/burgers/example", params={"seed": 5}).json()
+    tolerance = {"quantity": "velocity", "norm": "sup", "value": 1e-5}
+    asked = body | {"tolerance": tolerance, "on_miss": "solve", "accept": ["guaranteed_vs_discrete"]}
+    before = metrics(link)
+    answer = link.post(PREDICT, json=asked)
+    assert answer.json()["contract"]["outcome"] == "solved", answer.text[:500]
+    name, after = "surrogate_audit_total", metrics(link)
+    for kind in AUDITED:
+        assert (name, frozenset({'model="site_weather"', f'kind="{kind}"', 'held="no"'})) in after
+        assert value(after, name, model="burgers", kind=kind) == value(before, name, model="burgers", kind=kind) + 1
+    assert value(after, name, model="burgers", kind="guaranteed", held="no") == 0
+
+
 def test_names_that_are_not_served_add_one_series_at_most(link):
     for name in ("atlantis", "x" * 60, "darcy"):
         assert link.get(f"/v1/models/{name}").status_code == 404
@@ -179,7 +195,17 @@ def test_a_request_keeps_its_id_if_it_is_harmless_and_gets_one_otherwise(link, p
 
 
 def test_every_metric_is_on_the_page(link):
-    page = (ROOT / "docs" / "observability.md").read_text(encoding="utf-8")
+    page = PAGE.read_text(encoding="utf-8")
     families = re.findall(r"^# TYPE (\S+) ", link.get("/metrics").text, flags=re.MULTILINE)
     assert len(families) > len(GAUGES)
     assert [name for name in families if f"`{name}`" not in page] == []
+
+
+def test_the_page_the_alerts_and_the_dashboard_name_no_metric_that_there_is_not(link):
+    families = set(re.findall(r"^# TYPE (\S+) ", link.get("/metrics").text, flags=re.MULTILINE))
+    folder = ROOT / "k8s" / "components" / "monitoring"
+    texts = [path.read_text(encoding="utf-8") for path in (*folder.glob("*.yaml"), folder / "dashboard.json", PAGE)]
+    named = {name for text in texts for name in METRIC.findall(text)}
+    assert len(named) > len(GAUGES)
+    assert {name for name in named if name not in families} == set()
+    assert "surrogate_nothing_total" in METRIC.findall("rate(surrogate_nothing_total[5m])"), "seen red"

@@ -15,7 +15,6 @@ from tests.benchmarks.calls import Call
 MARK = "RESULT "
 CLOSE = 1e-5  # of the field's norm: another batch size or another file of the same graph sums in another order
 PACED_CONNECTIONS = 64
-PROBE_SECONDS = 2
 
 REPORT = r"""
 done = function(summary, latency, requests)
@@ -25,11 +24,22 @@ done = function(summary, latency, requests)
     e.connect + e.read + e.write + e.timeout + e.status))
 end
 """
-# wrk asks before each request how many ms to wait; pauses that forget their past make arrivals nearly Poisson
-PAUSE = """
+# wrk asks, when a connection is free, how many ms it waits before it asks again: until the next time of one schedule for
+# all, whether answers are slow or not; the clock is C's, as Lua's own tells whole seconds
+SCHEDULE = """
+local ffi = require("ffi")
+ffi.cdef("typedef struct {{ long seconds, microseconds; }} moment; int gettimeofday(moment *, void *);")
+local moment, due = ffi.new("moment"), nil
 math.randomseed(41)
-delay = function() return math.floor(0.5 - {mean} * math.log(1 - math.random())) end
+delay = function()
+  ffi.C.gettimeofday(moment, nil)
+  local now = tonumber(moment.seconds) * 1e3 + tonumber(moment.microseconds) / 1e3
+  due = (due or now) + {gap}
+  return math.max(0, math.floor(due - now + 0.5))
+end
 """
+# between requests, ms: a metronome; Poisson's law
+GAPS = {"even": "{mean}", "random": "-{mean} * math.log(1 - math.random())"}
 
 
 class WrongAnswer(RuntimeError):
@@ -60,34 +70,28 @@ def parse(text: str) -> Load:
     return Load(found["requests"], per_second, found["median"] / 1e3, found["p99"] / 1e3, found["failed"])
 
 
-def script(call: Call, body: Path, pause: float = 0.0) -> str:
-    """wrk's Lua for one call, whose body lies in a file; `pause` is the mean wait before a request, ms."""
+def script(call: Call, body: Path, gap: str = "") -> str:
+    """wrk's Lua for one call, whose body lies in a file; `gap` is Lua for the ms between two requests."""
     headers = "".join(f'wrk.headers["{name}"] = "{value}"\n' for name, value in call.headers.items())
     opening = f'local file = io.open("{body}", "rb")\nwrk.body = file:read("*a")\nfile:close()\nwrk.method = "POST"\n'
-    return opening + headers + REPORT + (PAUSE.format(mean=pause) if pause > 0 else "")
+    return opening + headers + REPORT + (SCHEDULE.format(gap=gap) if gap else "")
 
 
-def run(address: str, call: Call, connections: int, seconds: int, pause: float = 0.0) -> Load:
+def run(address: str, call: Call, connections: int, seconds: int, gap: str = "") -> Load:
     """Load for a while."""
     with tempfile.TemporaryDirectory() as folder:
         body, lua = Path(folder, "body"), Path(folder, "call.lua")
         body.write_bytes(call.body)
-        lua.write_text(script(call, body, pause))
+        lua.write_text(script(call, body, gap))
         options = ["-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "10s", "-s", str(lua)]
         done = subprocess.run(["wrk", *options, address + call.path], capture_output=True, text=True, check=False)
     return parse(done.stdout + done.stderr)
 
 
-def run_paced(address: str, call: Call, rate: float, seconds: int) -> Load:
-    """About `rate` requests per second, however long answers take, as long as 64 connections are not all waiting.
-
-    Each connection waits exponentially long before it asks again, on average  n / rate − latency  (Little's law);
-    the mean latency comes the same way from a short run that waits  n / rate. wrk waits whole milliseconds.
-    """
-    cycle = 1e3 * PACED_CONNECTIONS / rate
-    before = run(address, call, PACED_CONNECTIONS, PROBE_SECONDS, cycle)
-    latency = 1e3 * PACED_CONNECTIONS / before.per_second - cycle if before.requests else 0.0
-    return run(address, call, PACED_CONNECTIONS, seconds, max(1.0, cycle - latency))
+def run_paced(address: str, call: Call, rate: float, seconds: int, arrivals: str) -> Load:
+    """`rate` requests per second, `even` or `random`, as long as not all of 64 connections wait for an answer."""
+    gap = GAPS[arrivals].format(mean=1e3 / rate)
+    return run(address, call, PACED_CONNECTIONS, seconds, gap)
 
 
 def check(address: str, call: Call, expected: np.ndarray) -> None:

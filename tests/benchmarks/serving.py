@@ -76,8 +76,9 @@ def measure(server: Server, model: Path, options: argparse.Namespace, results: t
         saturated = results.loads.get((server.key, model.stem, tables.AT))
         if server.key.startswith("ours") and saturated:
             rate = tables.SHARE * saturated[-1].per_second
-            found = load.run_paced(address, call, rate, options.seconds)
-            results.paced.setdefault((server.key, model.stem), []).append((rate, found))
+            for arrivals in load.GAPS:
+                found = load.run_paced(address, call, rate, options.seconds, arrivals)
+                results.paced.setdefault((server.key, model.stem, arrivals), []).append((rate, found))
 
 
 def measure_shipped(options: argparse.Namespace, results: tables.Results) -> None:

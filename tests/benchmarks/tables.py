@@ -3,10 +3,11 @@
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import product
 from statistics import median
 from typing import Any
 
-from tests.benchmarks.load import Load
+from tests.benchmarks.load import GAPS, Load
 from tests.benchmarks.queueing import tail_ratio
 
 AT = 16  # connections at which servers are compared
@@ -27,13 +28,13 @@ class Row:
 class Results:
     """All that was measured in one run.
 
-    `loads` by (server, graph, connections), `paced` by (server, graph), one entry per repetition; `raw` by graph, then
+    `loads` by (server, graph, connections), `paced` by (server, graph, arrivals), one entry per repetition; `raw` by graph, then
     arrangement: samples per second and ms per run; `shipped` by (model, whether the answer is full); `ready` are seconds
     from the start to ready with the shipped models; `skipped` says why a server has no figures.
     """
 
     loads: dict[tuple[str, str, int], list[Load]] = field(default_factory=dict)
-    paced: dict[tuple[str, str], list[tuple[float, Load]]] = field(default_factory=dict)
+    paced: dict[tuple[str, str, str], list[tuple[float, Load]]] = field(default_factory=dict)
     raw: dict[str, list[Mapping[str, Mapping[str, float]]]] = field(default_factory=dict)
     shipped: dict[tuple[str, bool], list[Load]] = field(default_factory=dict)
     ready: list[float] = field(default_factory=list)
@@ -127,20 +128,23 @@ def overhead_table(results: Results, rows: Sequence[Row], graph: str = "trivial"
 def paced_table(results: Results, rows: Sequence[Row], graphs: Iterable[str]) -> str:
     """Tails below saturation."""
     body = []
-    for graph in graphs:
-        for row in rows:
-            found = results.paced.get((row.key, graph))
-            if found:
-                ratios = [load.p99 / load.median for _, load in found]
-                asked, got = median(rate for rate, _ in found), median(load.per_second for _, load in found)
-                times = f"{median(x.median for _, x in found):.2f} / {median(x.p99 for _, x in found):.2f} ms"
-                spread = f"{median(ratios):.1f} [{min(ratios):.1f}–{max(ratios):.1f}]"
-                body.append([graph, row.title, row.wire, f"{asked:.0f}", f"{got:.0f}", times, spread])
-    head = [f"70 % of the throughput at {AT}", "server", "wire", "asked/s", "got/s", "median / p99", "p99 ÷ median"]
+    for graph, row, arrivals in product(graphs, rows, GAPS):
+        found = results.paced.get((row.key, graph, arrivals))
+        if found:
+            ratios = [load.p99 / load.median for _, load in found]
+            asked, got = median(rate for rate, _ in found), median(load.per_second for _, load in found)
+            times = f"{median(x.median for _, x in found):.2f} / {median(x.p99 for _, x in found):.2f} ms"
+            spread = f"{median(ratios):.1f} [{min(ratios):.1f}–{max(ratios):.1f}]"
+            body.append([graph, row.title, row.wire, arrivals, f"{asked:.0f}", f"{got:.0f}", times, spread])
+    head = [f"70 % of the throughput at {AT}", "server", "wire", "arrivals"]
+    head += ["asked/s", "got/s", "median / p99", "p99 ÷ median"]
     if not body:
         return ""
     chance = ", ".join(f"{tail_ratio(n, SHARE):.1f} with {n}" for n in (1, 2))
-    return table(head, body) + f"\n\nChance alone gives p99 ÷ median of {chance} runs at a time (M/D/c at this load)."
+    return (
+        table(head, body)
+        + f"\n\nRandom arrivals alone give p99 ÷ median of {chance} runs at a time (M/D/c at this load)."
+    )
 
 
 def shipped_table(results: Results) -> str:

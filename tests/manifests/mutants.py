@@ -63,6 +63,7 @@ def inner(path: str, value: object, kind: str = "Deployment", name: str = "") ->
 CONTAINER = "spec/template/spec/containers/0"
 FIRST = "spec/template/spec/initContainers/0"
 INIT = "cpu + model-volume/init"
+SIGNED = "cpu + model-volume/pvc, signed"
 MUTANTS = {
     "a beta API that was removed": Mutant("known_apis", inner("apiVersion", "policy/v1beta1", "PodDisruptionBudget")),
     "a misspelt kind": Mutant("known_apis", inner("kind", "ScaledObjects", "ScaledObject"), "cpu + keda"),
@@ -114,6 +115,10 @@ MUTANTS = {
         "volumes", inner("spec/template/spec/volumes/0/persistentVolumeClaim", {"claimName": "x"})),
     "a path of the node": Mutant("volumes", pod(volumes=[{"name": "tmp", "hostPath": {"path": "/srv"}}])),
     "an image by tag": Mutant("images", container(image="registry.example/surrogates:0.1.0")),
+    "signatures that are asked for too late": Mutant(
+        "models", inner(f"{FIRST}/args", None), SIGNED),
+    "a check without its key": Mutant("models", inner(f"{FIRST}/volumeMounts", [
+        {"name": "models", "mountPath": "/models", "readOnly": True}]), SIGNED),
     "an image volume by tag": Mutant(
         "images", inner("spec/template/spec/volumes/0/image", {"reference": "zoo:1"}), "cpu + model-volume/image"),
     "a first container by tag": Mutant("images", inner(f"{FIRST}/image", "rclone/rclone:latest"), INIT),

@@ -203,14 +203,22 @@ def settings(manifests: Manifests) -> Iterator[str]:
 
 
 def models(manifests: Manifests) -> Iterator[str]:
-    """Bundles from outside the image are checked last before the service starts, and it cannot write them."""
+    """Bundles from outside the image are checked last before the service starts, and it cannot write them.
+
+    Whose bundles the service serves is also what the check asks for.
+    """
     for item, pod, _ in workloads(manifests):
         if "models" not in {volume["name"] for volume in pod.get("volumes", [])}:
             continue
         first = pod.get("initContainers", [])
-        if not first or first[-1].get("command") != ["python", "-m", "models", "--zoo", "/models", "check"]:
+        signers = settings_of(manifests, pod["containers"][0]).get(f"{PREFIX}SIGNERS")
+        wanted = ["python", "-m", "models", "--zoo", "/models", "check", *(["--signers", signers] if signers else [])]
+        if not first or [*first[-1].get("command", ()), *first[-1].get("args", ())] != wanted:
             yield f"{name_of(item)}: bundles are not checked before the service starts"
         for container in [*first[-1:], *pod["containers"]]:
+            folders = [mount["mountPath"] for mount in container["volumeMounts"]]
+            if signers and signers.rpartition("/")[0] not in folders:
+                yield f"{name_of(item)}: {container['name']} has no key to verify with"
             mounts = [mount for mount in container["volumeMounts"] if mount["name"] == "models"]
             if [(mount["mountPath"], mount.get("readOnly")) for mount in mounts] != [("/models", True)]:
                 yield f"{name_of(item)}: {container['name']} can write bundles, or has none"

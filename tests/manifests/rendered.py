@@ -15,7 +15,7 @@ K8S = ROOT / "k8s"
 COMPONENTS = sorted(
     p.parent
     for p in K8S.glob("components/**/kustomization.yaml")
-    if "kind: Component" in p.read_text() and p.parent.name != "verified"
+    if "kind: Component" in p.read_text() and p.parent.name not in ("verified", "signed")
 )
 EXCLUSIVE = ("image", "pvc", "init")  # one way to bring models at a time
 Manifests = list[dict[str, Any]]
@@ -34,7 +34,9 @@ def together() -> dict[str, tuple[Path, list[Path]]]:
             found[f"{overlay.name} + {component.relative_to(K8S / 'components')}"] = (overlay, [component])
     combined = [path for path in COMPONENTS if path.name not in EXCLUSIVE]
     for way in EXCLUSIVE:
-        added = [*combined, K8S / "components" / "model-volume" / way]
+        volume = K8S / "components" / "model-volume"
+        found[f"cpu + model-volume/{way}, signed"] = (K8S / "overlays" / "cpu", [volume / "signed", volume / way])
+        added = [*combined, volume / way]
         found[f"cpu + all with models by {way}"] = (K8S / "overlays" / "cpu", added)
     return found
 

@@ -14,13 +14,15 @@ from api.encodings import explanation_sheet
 from models.catalog.darcy import sampler
 from models.errors import MissingField, NotOffered, OutOfRange, TooLarge, UnknownOption, WrongShape
 from models.explanation import Request, attribution, checks, document, explain, grid, plan
+from models.explanation.baselines import make_baseline
 from models.explanation.forms import Exceedance, SmoothExceedance, SoftMaximum
 from models.explanation.functional import Functional
 from models.explanation.quantities import make_quantity
+from models.explanation.registration import LEAST_Z
 from models.fields import Axis
 from models.numerics import helmholtz
 from models.physical_model import PhysicalModel
-from models.repository import load_surrogate
+from models.repository import SHIPPED, load_surrogate
 from models.runtime import RuntimeOptions
 from models.surrogate import Surrogate
 from tests import analytic_surrogates as by_hand
@@ -276,6 +278,28 @@ def test_named_baselines_are_the_training_mean_and_a_control_run(source, darcy, 
     assert "golden" in found["baseline"]
 
 
+def test_own_means_keep_the_level_of_each_station_and_turn_directions_the_short_way():
+    surrogate = load_surrogate(SHIPPED / "site_weather" / "1", RuntimeOptions())
+    fields = plan.explained_fields(surrogate, None)
+    sample = {name: values[0] for name, values in example(surrogate).items()}
+    pressure = np.linspace(990.0, 1010.0, 100).reshape(25, 4)
+    directions = np.where(np.arange(25)[:, None] < 20, 350.0, 20.0) + np.zeros(4)
+    sample |= {"surface_pressure": pressure, "wind_direction": directions}
+    found = make_baseline(surrogate, sample, fields, None, 8).one(0)
+    np.testing.assert_allclose(found["surface_pressure"], np.broadcast_to(pressure.mean(axis=0), (25, 4)))
+    turn = np.deg2rad(found["wind_direction"])
+    angles = np.deg2rad(directions[:, 0])
+    np.testing.assert_allclose(np.tan(turn), np.sin(angles).sum() / np.cos(angles).sum(), atol=EXACT)
+    assert np.abs(found["wind_direction"] - directions).max() < 90.0  # through north, not through south
+    for item in fields:  # of places that differ in nothing but their name, all together
+        assert not item.axes or np.ptp(found[item.name]) > 0.0
+
+
+def test_fields_of_named_values_alone_have_one_own_mean():
+    found = explain(by_hand.stations(), {"now": np.array([[1.0, 3.0]])}, Request({"type": "norm"}, "occlusion"))
+    np.testing.assert_array_equal(found.plan.baseline.values["now"], [[2.0, 2.0]])
+
+
 def test_expected_attributions_add_up_to_the_mean_difference_with_their_spread(darcy, medium):
     asked = {"quantity": QUANTITIES[0], "method": "shapley", "baseline": "expected", "baselines": 2}
     found = darcy_explained(darcy, medium, **asked)
@@ -362,6 +386,25 @@ def test_windows_outside_the_lead_times_are_refused_before_any_work(window):
 
 
 # Shipped
+
+
+FAILURES = {
+    "deletion_z_median": (-0.04, "deletion z = -0.0"), "insertion_z_median": (1.0, "insertion z = 1.0"),
+    "learned_share_median": (0.003, "classical solver"), "randomisation_learned": ({"8 of 8": 0.9}, "rank correlation of 0.90"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("figure", FAILURES)
+def test_what_a_bundle_failed_at_registration_is_said_in_its_answers(figure, source):
+    value, text = FAILURES[figure]
+    model, passed = by_hand.linear(), {"deletion_z_median": 3.0, "insertion_z_median": 4.0, "learned_share_median": 1.0}
+    model.manifest.document["report"] = {"explanations": passed | {"randomisation_learned": {"8 of 8": 0.1}}}
+    assert not explain(model, source, Request(BOX, baseline=0.0)).warnings
+    model.manifest.document["report"]["explanations"][figure] = value
+    found = explain(model, source, Request(BOX, baseline=0.0))
+    assert any(text in said for said in found.warnings)
+    assert not explain(model, source, Request(BOX, "occlusion", baseline=0.0)).warnings  # uses no derivative
+    assert document(found)["checks"]["registered"]["least_z"] == LEAST_Z
 
 
 def example(surrogate: Surrogate) -> dict[str, np.ndarray]:

@@ -6,6 +6,8 @@ import pytest
 from models.bundle import GRAPH_FILES, WEIGHTS_FILE, read
 from models.explanation import Request, checks, explain
 from models.explanation.functional import Functional
+from models.explanation.plan import explained_fields
+from models.explanation.regions import make_regions, overlap
 from models.repository import SHIPPED, load_surrogate
 from models.runtime import RuntimeOptions
 from models.surrogate import Surrogate
@@ -43,6 +45,31 @@ def test_shuffled_bundles_keep_adjoint_derivatives_and_lose_their_gradient():
     own, lost = (explain(one, inputs, request).attribution.maps for one in (surrogate, other))
     assert explanations.rank_correlation(own, own) == pytest.approx(1.0)
     assert abs(explanations.rank_correlation(own, lost)) < 0.8
+
+
+def test_without_its_network_a_bundle_keeps_the_gradient_of_its_classical_solver_alone():
+    heat, flood = (load_surrogate(SHIPPED / name / "1", RuntimeOptions()) for name in ("heat", "flood"))
+    request = Request({"type": "norm"}, "gradient", regions=1)
+    for one, low, high in ((heat, 1e-5, 0.1), (flood, 1.0, 1.0)):  # the depth of a flood is learned throughout
+        inputs = explanations.fresh(one, 41, 0)
+        rest = Surrogate(explanations.without_network(one.bundle), one.physics, RuntimeOptions())
+        own, left = (explain(model, inputs, request).attribution.maps for model in (one, rest))
+        name = one.manifest.inputs[0].name
+        share = np.linalg.norm(own[name] - left[name]) / np.linalg.norm(own[name])
+        assert low <= share <= high
+
+
+def test_parts_share_out_every_field_and_keep_named_places_together(bundle_folder):
+    surrogate = load_surrogate(bundle_folder, RuntimeOptions())
+    fields = explained_fields(surrogate, None)
+    parted = explanations._parted(surrogate)
+    found = make_regions(fields, parted)
+    assert len(found) == len(parted) <= explanations.MOST_REGIONS  # nothing is left for the region “rest”
+    assert not overlap(found)
+    for region in found:
+        labelled = [k for k, axis in enumerate(next(f for f in fields if f.name == region.field).axes) if axis.labels]
+        for axis in labelled:
+            assert (region.mask.any(axis=axis, keepdims=True) == region.mask).all()
 
 
 def test_the_order_of_shares_beats_random_orders_on_a_linear_model(generator):

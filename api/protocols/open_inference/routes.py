@@ -19,7 +19,7 @@ from api.protocols.open_inference.reply import Reply
 from api.protocols.open_inference.statistics import statistics
 from api.protocols.open_inference.tensors import Contract
 from api.routes.requests import check_answer_size, parse_document
-from api.service import LIGHT, Visit, service_of, visit_of
+from api.service import Visit, service_of, visit_of
 from models.errors import NotEnabled, SurrogateError, UnknownModel, UnknownOption, UnknownVersion
 from models.surrogate import Surrogate
 
@@ -31,7 +31,8 @@ EXTENSIONS = (
     "statistics", "parameters",
 )  # fmt: skip
 BINARY = "application/octet-stream"
-LARGE_JSON = 2**17  # bytes: reading more is left to a worker, as is writing more numbers than LIGHT
+LARGE_JSON = 2**17  # bytes: reading more is left to a worker
+MANY_NUMBERS = 2**17  # writing more is left to a worker
 CONTROL = ("loading and unloading models over the API", "SURROGATE_MODEL_CONTROL")
 
 
@@ -114,7 +115,7 @@ async def _answered(visit: Visit, asked: Asked, work: Callable[[], Reply]) -> Re
     """The reply, packed only for clients that name one encoding and no other: some cannot undo what they announce."""
     wanted = (visit.header(b"accept-encoding") or "").strip().lower()
     packed = wanted in compression.WINDOWS
-    found = work() if asked.size <= LIGHT else await visit.off_loop(work)
+    found = work() if asked.size <= MANY_NUMBERS else await visit.off_loop(work)
     body = await visit.off_loop(partial(compression.pack, found.body, wanted)) if packed else found.body
     headers = {"Content-Encoding": wanted} if packed else {}
     if found.header is None:

@@ -46,6 +46,7 @@ physical_model = PhysicalModel(
     bounds=(("primitive_oscillation", "guaranteed"), ("l1", "guaranteed")),
     bound_times=bound.bound_times,
     stored_residuals=(),
+    distances=bound.distances,
     audit=bound.audit,
     audits={
         "pino": 500,

@@ -319,6 +319,12 @@ def largest_interval_integral(error: Float[np.ndarray, " x"]) -> float:
     return max(float((values - sign * twice)[: len(periodic)].max()) for sign, values in ahead.items())
 
 
+def distances(inputs: Arrays, outputs: Arrays, others: Arrays) -> dict[str, float]:
+    """The largest integral between nodes of what two answers at one time differ by."""
+    apart = outputs["velocity"].astype(np.float64) - others["velocity"]
+    return {"primitive_oscillation": largest_interval_integral(apart.reshape(-1))}
+
+
 def audit(inputs: Arrays, outputs: Arrays) -> Audit:
     """Compare with the reference on a four times finer grid at the last time.
 

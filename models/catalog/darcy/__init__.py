@@ -67,6 +67,7 @@ physical_model = PhysicalModel(
     relative_norms=("energy",),
     corrector=correction.CORRECTOR,
     relative_bound=bound.relative_bound,
+    distances=bound.distances,
     audit=bound.audit,
     audits={"two_phase": 1000, "contrast_300": 200, "log_normal": 200},
     solver_gradient=reference.gradient,

@@ -191,6 +191,15 @@ def statements(inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) ->
     return norms_from_energy(result, float(permeability.min()), "guaranteed", truth(permeability), assumptions)
 
 
+def distances(
+    inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray], others: dict[str, np.ndarray]
+) -> dict[str, float]:
+    """|||v − w||| of the functions that two answers stand for."""
+    nodal = np.asarray(inputs["permeability"], dtype=np.float64)
+    apart = outputs["pressure"].astype(np.float64) - others["pressure"]
+    return {"energy": float(np.sqrt(bilinear.energy_squared(interpolate(apart, nodal), control_volumes(nodal))))}
+
+
 def relative_bound(inputs: dict[str, np.ndarray], outputs: dict[str, np.ndarray]) -> float:
     """M(v)/|||v|||, a validity feature that sees input and answer together; no lower bound is computed."""
     result = energy_bound(outputs["pressure"], inputs["permeability"], with_lower=False)

@@ -1,0 +1,112 @@
+"""Ready means served and verified; live means that the process answers; both in the words of both faces, also at its end."""
+
+import asyncio
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from api.app import create_app
+from api.settings import Settings
+from models.repository import SHIPPED
+from tests.broken_bundles import bit_flipped
+from tests.conftest import ROOT, add_version, free_port, wait_until_served
+from tests.raw_http import connect
+
+NAME = "burgers"
+LONGEST = 20.0  # seconds to start and end on a busy machine
+
+
+def good(zoo: Path) -> None:
+    shutil.copytree(SHIPPED / NAME, zoo / NAME)
+
+
+def empty(zoo: Path) -> None:
+    zoo.mkdir()
+
+
+def missing(zoo: Path) -> None:
+    """Nothing is there."""
+
+
+def one_bad(zoo: Path) -> None:
+    good(zoo)
+    bit_flipped(add_version(zoo / NAME / "1", "2"))
+
+
+def verdicts(zoo: Path) -> dict[str, httpx.Response]:
+    """What probes are told."""
+    app = create_app(Settings(zoo=zoo, reload_seconds=0))
+
+    async def ask() -> dict[str, httpx.Response]:
+        transport = httpx.ASGITransport(app=app)
+        async with (
+            app.router.lifespan_context(app),
+            httpx.AsyncClient(transport=transport, base_url="http://s") as link,
+        ):
+            paths = (
+                "/healthz",
+                "/readyz",
+                "/v2/health/live",
+                "/v2/health/ready",
+                f"/v2/models/{NAME}/versions/2/ready",
+            )
+            return {path: await link.get(path) for path in paths}
+
+    return asyncio.run(ask())
+
+
+@pytest.mark.parametrize(
+    ("fill", "status", "says"),
+    [(good, 200, "ready"), (empty, 503, "empty"), (missing, 503, "empty"), (one_bad, 503, "incomplete")],
+)
+def test_ready_is_told_alike_by_both_faces_and_live_is_always_true(tmp_path, fill, status, says):
+    fill(tmp_path / "zoo")
+    found = verdicts(tmp_path / "zoo")
+    assert {found[path].status_code for path in ("/healthz", "/v2/health/live")} == {200}
+    assert {found[path].status_code for path in ("/readyz", "/v2/health/ready")} == {status}
+    assert found["/readyz"].json()["status"] == says
+
+
+def test_what_is_wrong_is_told_per_model(tmp_path):
+    one_bad(tmp_path / "zoo")
+    found = verdicts(tmp_path / "zoo")
+    body = found["/readyz"].json()
+    assert body["models"] == [f"{NAME}/1"]
+    assert list(body["broken"]) == [f"{NAME}/2"]
+    assert "model.onnx: sha256" in body["broken"][f"{NAME}/2"]
+    assert str(tmp_path) not in found["/readyz"].text
+    assert found[f"/v2/models/{NAME}/versions/2/ready"].status_code == 503
+
+
+def started(zoo: Path) -> tuple[subprocess.Popen, str]:
+    port = free_port()
+    variables = {"SURROGATE_ZOO": str(zoo), "SURROGATE_PORT": str(port), "SURROGATE_LOG_LEVEL": "warning"}
+    process = subprocess.Popen([sys.executable, "-m", "api"], cwd=ROOT, env=os.environ | variables)
+    return process, f"http://127.0.0.1:{port}"
+
+
+def test_a_connection_that_is_kept_alive_does_not_hold_up_the_end(tmp_path):
+    good(tmp_path / "zoo")
+    process, address = started(tmp_path / "zoo")
+    wait_until_served(address)
+    with connect(address) as link:
+        link.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert link.recv(1000).startswith(b"HTTP/1.1 200")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(LONGEST) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.5])
+def test_sigterm_during_the_start_ends_it(tmp_path, seconds):
+    good(tmp_path / "zoo")
+    process, _ = started(tmp_path / "zoo")
+    time.sleep(seconds)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(LONGEST) in (0, -signal.SIGTERM)
