@@ -78,7 +78,7 @@ readme: $(VENV)/.testing
 image-check:
 	@[ -n "$(PYTHON_IMAGE)" ] || .ci/image/stand_in
 	.ci/image/build cpu
-	$(PYTHON) .ci/image/check.py localhost/surrogates:cpu
+	$(PYTHON) .ci/image/check.py localhost/surrogates:cpu docs/deployment.md
 	.ci/image/spoil
 	$(PYTHON) .ci/image/check.py localhost/surrogates:spoilt; test $$? -eq 7
 

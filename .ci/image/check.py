@@ -1,4 +1,6 @@
-"""Run an image as a cluster would and look at it: .ci/image/check.py IMAGE. The exit status is the number of failures.
+"""Run an image as a cluster would and look at it: .ci/image/check.py IMAGE [PAGE]. The exit status is the number of failures.
+
+What was seen is written between the markers of PAGE, if one is named.
 
 Nothing has a network: the service is asked from inside its own network namespace. Needs root, podman, runc, nsenter.
 """
@@ -16,6 +18,7 @@ from typing import Any
 STATE = Path(__file__).resolve().parents[2] / "runs" / "image"
 TOOLS = {"CONTAINERS_STORAGE_CONF": f"{STATE}/storage.conf", "CONTAINERS_CONF": f"{STATE}/containers.conf"}
 USER, GRACE, START = 10001, 50, 120
+START_MARK, END_MARK = "<!-- generated: image -->", "<!-- end -->"
 UNPRIVILEGED = ["--network", "none", "--user", f"{USER}:{USER}", "--cap-drop", "ALL", "--pull", "never"]
 CONFINED = [
     *UNPRIVILEGED, "--read-only", "--tmpfs", "/tmp:size=128m", "--security-opt", "no-new-privileges",
@@ -179,16 +182,38 @@ CHECKS: dict[str, Callable[[str], str]] = {
 }
 
 
+def publish(page: Path, image: str, seen: dict[str, str]) -> None:
+    """Write what was seen, with the image's size, where the page has its markers."""
+    machine = f"{time.strftime('%Y-%m-%d')} on {os.cpu_count()} cores, revision {revision(image)}"
+    rows = "\n".join(f"| {name} | {text or 'as it should be'} |" for name, text in seen.items())
+    table = f"Measured {machine}: {size(image)} unpacked.\n\n| looked at | seen |\n| --- | --- |\n{rows}\n"
+    before, rest = page.read_text(encoding="utf-8").split(f"{START_MARK}\n")
+    page.write_text(f"{before}{START_MARK}\n{table}{END_MARK}{rest.partition(END_MARK)[2]}", encoding="utf-8")
+
+
+def size(image: str) -> str:
+    """Of all layers."""
+    return f"{inspect(image)['Size'] / 1e6:.0f} MB"
+
+
+def revision(image: str) -> str:
+    """The commit that the image says it was built from."""
+    return str(inspect(image)["Config"]["Labels"]["org.opencontainers.image.revision"])[:12]
+
+
 def main() -> int:
     """Look at one image."""
-    image, failed = sys.argv[1], 0
+    image, seen, failed = sys.argv[1], {}, 0
     for name, check in CHECKS.items():
         try:
-            print(f"ok      {name}: {check(image).strip()}".rstrip(": "), flush=True)
+            seen[name] = check(image).strip()
+            print(f"ok      {name}: {seen[name]}".rstrip(": "), flush=True)
         except (AssertionError, KeyError, ValueError) as error:
             failed += 1
             print(f"FAILED  {name}: {error}", flush=True)
-    print(f"{image}: {inspect(image)['Size'] / 1e6:.0f} MB unpacked, {failed} of {len(CHECKS)} checks failed")
+    print(f"{image}: {size(image)} unpacked, {failed} of {len(CHECKS)} checks failed")
+    if len(sys.argv) > 2 and not failed:
+        publish(Path(sys.argv[2]).resolve(), image, seen)
     return failed
 
 

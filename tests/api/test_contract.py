@@ -9,6 +9,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.api.test_security import METHODS, filled_paths
+
 CHECKS = "not_a_server_error,status_code_conformance,content_type_conformance,response_schema_conformance"
 
 
@@ -40,6 +42,15 @@ def test_every_example_in_the_document_works(client):
             posted += 1
     served = client.get("/v1/models").json()["models"]
     assert posted == sum(4 if model["lead_times"] is None else 5 for model in served) >= 4
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_no_route_of_any_face_fails_whatever_is_asked_of_it(client, method):
+    """Schemathesis knows the routes of the document; these are all of them, with nothing, and with what nobody expects."""
+    for path in filled_paths():
+        for content in (b"", b'{"inputs": 3, "name": "darcy"}', b"\x00\xff") if method == "POST" else (b"",):
+            found = client.request(method, path, content=content, headers={"Content-Type": "application/json"})
+            assert found.status_code < 500, (method, path, content, found.text)
 
 
 @pytest.mark.slow
