@@ -30,7 +30,7 @@ def check(surrogate: Surrogate) -> float:
     distance = check_golden(surrogate)
     inputs = {name: values[:1] for name, values in golden_inputs(surrogate).items()}
     try:
-        surrogate.predict(inputs, Question(WHOLE_LEVEL, "pointwise", (0.5,), bounds=False))
+        surrogate.predict(inputs, Question(WHOLE_LEVEL, bounds=False))
     except Exception as error:  # facts and arrays of the calibration may disagree in any way
         got = f"{type(error).__name__}: {error}"[:200]
         raise BrokenBundle(CALIBRATION_FILE, "what bands and validity are made of", got) from error

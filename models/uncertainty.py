@@ -65,7 +65,7 @@ class Response:
     @classmethod
     def of(cls, facts: Mapping[str, Any] | None) -> "Response | None":
         """From the manifest, where it has one."""
-        return None if facts is None else cls(**{name: tuple(values) for name, values in facts.items()})
+        return None if facts is None else cls(**{name: tuple(map(float, values)) for name, values in facts.items()})
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Scale:
     @classmethod
     def of(cls, field: Field, facts: Mapping[str, Any]) -> "Scale":
         """From the manifest's calibration of one field."""
-        lists = {name: tuple(facts[name]) for name in ("ceiling", "inflation") if name in facts}
+        lists = {name: tuple(map(float, facts[name])) for name in ("ceiling", "inflation") if name in facts}
         return cls(
             facts["smoothing"], facts["floor"], facts["exact_boundary"], str(facts.get("transform", "identity")),
             sum(axis.name != LEAD_TIME and not axis.labels for axis in field.axes),

@@ -165,6 +165,30 @@ def test_what_is_accounted_is_what_the_process_grew_by(zoo):
     assert accounted > 6 * least_memory(zoo / "burgers" / "1")
 
 
+MEASURED = """
+import sys
+from models.repository import SHIPPED, _resident, load_surrogate
+from models.batching import measure
+from models.runtime import Graph, RuntimeOptions
+if sys.argv[1] == "kept":
+    Graph.shrink = lambda graph: None
+graph = load_surrogate(SHIPPED / "flood" / "1", RuntimeOptions()).graphs["vjp"]
+before = _resident()
+measure(graph, seconds=1.0)
+print((_resident() - before) >> 20)
+"""
+
+
+def test_measuring_gives_back_what_large_batches_took():
+    """Each in a process of its own; where nothing is given back, it is seen."""
+    grown = {}
+    for how in ("given back", "kept"):
+        done = subprocess.run([sys.executable, "-c", MEASURED, how], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr[-2000:]
+        grown[how] = int(done.stdout)
+    assert 2 * grown["given back"] < grown["kept"], grown
+
+
 def test_what_does_not_fit_any_more_is_refused(zoo, engine, monkeypatch):
     """Where loading costs no more than it must, three and a half times that is room for three."""
     monkeypatch.setattr(repository_module, "_resident", lambda: 0)
