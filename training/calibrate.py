@@ -156,7 +156,7 @@ class Peaks:
         return float((np.log(quantile) + np.log(sizes).mean(axis=0)).mean())
 
 
-def fit_response(peaks: Peaks, independent: int) -> tuple[Response, np.ndarray]:
+def fit_response(peaks: Peaks, blocks: np.ndarray) -> tuple[Response, np.ndarray]:
     """h with the exponent of a linear quantile regression of log score on log mean scale (Koenker & Bassett 1978).
 
     Of the exponents whose loss is within one standard error of the least, the smallest (the rule of Breiman et al. 1984):
@@ -165,11 +165,11 @@ def fit_response(peaks: Peaks, independent: int) -> tuple[Response, np.ndarray]:
     level = _unbent(peaks.means, peaks.by_lead_time)
     base = _base(peaks.means, level)
     losses = np.stack([_pinball(np.log(peaks.scores(base**beta))) for beta in EXPONENTS])
-    exponent = _exponents(losses, independent)
+    exponent = _exponents(losses, blocks)
     return replace(level, exponent=exponent), base ** np.array(exponent)
 
 
-def fit_deviation(errors: Errors, scale: Scale, independent: int) -> Scale:
+def fit_deviation(errors: Errors, scale: Scale, blocks: np.ndarray) -> Scale:
     """`scale` with the κ and the dispersion of largest Gaussian likelihood of the errors' norms, by the same rule.
 
     Σ log σ² + ‖r‖²/σ²,     σ² = κ² ‖t h(⟨t⟩)‖²,     so that ‖r‖²/σ² is 1 on average, with no trend in the spread
@@ -181,7 +181,7 @@ def fit_deviation(errors: Errors, scale: Scale, independent: int) -> Scale:
     base = _base(means, level)
     error = errors.pooled(np.square(errors.residual).mean(axis=grid).reshape(squares.shape))
     losses = np.stack([_gaussian(error, errors.pooled(squares * base ** (2 * gamma))) for gamma in EXPONENTS])
-    exponent = _exponents(losses, independent)
+    exponent = _exponents(losses, blocks)
     size = errors.pooled(squares * base ** (2 * np.array(exponent)))
     kappa = np.sqrt((error / np.maximum(size, TINY)).mean(axis=0))
     return replace(scale, inflation=tuple(kappa.tolist()), dispersion=replace(level, exponent=exponent))
@@ -214,35 +214,43 @@ def _pinball(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(TUNING_LEVEL * gap, (TUNING_LEVEL - 1) * gap))
 
 
-def _exponents(losses: np.ndarray, independent: int) -> tuple[float, ...]:
+def _exponents(losses: np.ndarray, blocks: np.ndarray) -> tuple[float, ...]:
     """One per column of losses (exponent, case, column)."""
-    return tuple(_smallest(losses[:, :, column], independent) for column in range(losses.shape[2]))
+    return tuple(_smallest(losses[:, :, column], blocks) for column in range(losses.shape[2]))
 
 
-def _smallest(losses: np.ndarray, independent: int) -> float:
+def _smallest(losses: np.ndarray, blocks: np.ndarray) -> float:
     """The exponent nearest to 0 whose mean loss is within one standard error of the least; losses (exponent, case)."""
     excess = losses - losses[losses.mean(axis=1).argmin()]
-    near = excess.mean(axis=1) <= excess.std(axis=1) / np.sqrt(independent)
+    near = excess.mean(axis=1) <= standard_error(excess, blocks)
     return float(EXPONENTS[near][np.abs(EXPONENTS[near]).argmin()])
 
 
-def tune_scale(model: PhysicalModel, item: Field, errors: Errors, blocks: int | None = None) -> Scale:
+def standard_error(values: np.ndarray, blocks: np.ndarray) -> np.ndarray:
+    """Of the mean of each row (row, case) when cases of one block depend on each other (Liang & Zeger 1986)."""
+    _, owner = np.unique(blocks, return_inverse=True)
+    centred = values - values.mean(axis=1, keepdims=True)
+    sums = np.stack([np.bincount(owner, row) for row in centred])
+    return np.asarray(np.sqrt(np.square(sums).sum(axis=1)) / values.shape[1])
+
+
+def tune_scale(model: PhysicalModel, item: Field, errors: Errors, blocks: np.ndarray | None = None) -> Scale:
     """The ceiling, smoothing and floor, each with its response, that give the narrowest 90 % band on the tune split."""
     size = float(np.median(np.sqrt(np.square(errors.spread.reshape(len(errors.spread), -1)).mean(axis=1))))
     facts = {"exact_boundary": model.exact_boundary, "transform": model.transforms.get(item.name, "identity")}
     ceilings = [errors.ceiling(share) for share in CEILINGS]
-    independent = blocks or len(errors.residual)
+    blocks = np.arange(len(errors.residual)) if blocks is None else blocks
     best, chosen = np.inf, None
     for ceiling, smoothing, floor in product(ceilings, SMOOTHINGS, FLOORS):
         candidate = Scale.of(item, {"smoothing": smoothing, "floor": floor * size, "ceiling": ceiling, **facts})
         if smoothing and not candidate.smoothed:
             continue
         peaks = Peaks.of(errors, plain_scale(errors.spread, candidate), candidate)
-        response, factor = fit_response(peaks, independent)
+        response, factor = fit_response(peaks, blocks)
         if peaks.log_width(factor) < best:
             best, chosen = peaks.log_width(factor), replace(candidate, response=response)
     assert chosen is not None
-    return fit_deviation(errors, chosen, independent)
+    return fit_deviation(errors, chosen, blocks)
 
 
 def half_precision(values: np.ndarray) -> tuple[np.ndarray, np.float32]:
@@ -266,15 +274,16 @@ def field_arrays(errors: Errors, scale: np.ndarray, stored: bool) -> Arrays:
 
 def _bands(model: PhysicalModel, recipe: Recipe, folder: Path, exported: Exported) -> tuple[Arrays, dict[str, Any]]:
     found: dict[str, dict[str, Errors]] = {}
-    blocks: dict[str, int | None] = {}
+    blocks: dict[str, np.ndarray | None] = {}
     for split in ("tune", "calibration"):
         inputs, truths = dataset.load(folder / "data", split)
-        blocks[split] = None if model.blocks is None else len(np.unique(model.blocks(inputs)))
+        blocks[split] = None if model.blocks is None else model.blocks(inputs)
         means, spreads = exported.means_and_spreads(inputs, split)
         for item in exported.outputs:
             errors = errors_of(model, item, truths[item.name], means[item.name], spreads[item.name])
             found.setdefault(item.name, {})[split] = errors
     arrays, facts = {}, {}
+    independent = None if blocks["calibration"] is None else len(np.unique(blocks["calibration"]))
     for item in exported.outputs:
         chosen = tune_scale(model, item, found[item.name]["tune"], blocks["tune"])
         errors = found[item.name]["calibration"]
@@ -283,7 +292,7 @@ def _bands(model: PhysicalModel, recipe: Recipe, folder: Path, exported: Exporte
         arrays |= {f"{item.name}.{key}": values for key, values in shipped.items()}
         split_ = recipe.splits["calibration"]
         facts[item.name] = chosen.facts() | {
-            "cases": split_.count, "seed": split_.seed, "arrays": f"{item.name}.", "blocks": blocks["calibration"],
+            "cases": split_.count, "seed": split_.seed, "arrays": f"{item.name}.", "blocks": independent,
         }  # fmt: skip
     return arrays, facts
 
@@ -371,13 +380,13 @@ def write_calibration(model: PhysicalModel, recipe: Recipe, folder: Path, schedu
 def refit_deviation(model: PhysicalModel, recipe: Recipe, folder: Path, document: Mapping[str, Any]) -> None:
     """Write calibration.json with the bands and detectors of `document`, a new standard deviation and new hard checks."""
     inputs, truths = dataset.load(folder / "data", "tune")
-    blocks = None if model.blocks is None else len(np.unique(model.blocks(inputs)))
+    blocks = np.arange(len(next(iter(inputs.values())))) if model.blocks is None else model.blocks(inputs)
     exported = Exported(model, recipe, folder)
     means, spreads = exported.means_and_spreads(inputs, "tune")
     facts = {name: dict(values) for name, values in document["calibration"].items()}
     for item in exported.outputs:
         errors = errors_of(model, item, truths[item.name], means[item.name], spreads[item.name])
-        scale = fit_deviation(errors, Scale.of(item, facts[item.name]), blocks or len(errors.residual)).facts()
+        scale = fit_deviation(errors, Scale.of(item, facts[item.name]), blocks).facts()
         facts[item.name] |= {key: scale[key] for key in ("inflation", "dispersion")}
     fresh, _ = dataset.load(folder / "data", "unlabelled")
     known = document["domain_checks"]

@@ -12,7 +12,7 @@ from scipy.stats import betabinom
 from models import catalog
 from models.fields import LEAD_TIME, Axis, Field
 from models.uncertainty import Response, Scale, band_scale, rank
-from training.calibrate import Errors, Peaks, fit_response, tune_scale
+from training.calibrate import Errors, Peaks, fit_response, standard_error, tune_scale
 
 LEVEL = 0.9
 NODES = 24
@@ -101,9 +101,18 @@ def test_a_dozen_cases_cannot_bend_the_response_far(seed: int, count: int):
     """On level errors the fitted exponent is noise: the penalty keeps it small."""
     level = errors(seed, count, power=1.0)
     scale = Scale(0.0, 0.01, 0, smoothed=1, grid=1)
-    response, factor = fit_response(Peaks.of(level, level.spread + 0.01, scale), count)
+    response, factor = fit_response(Peaks.of(level, level.spread + 0.01, scale), np.arange(count))
     assert abs(response.exponent[0]) <= 0.9
     assert np.all(factor > 0)
+
+
+def test_copies_of_a_case_add_no_certainty_and_independent_cases_of_a_block_do(generator):
+    values = generator.standard_normal((3, 200))
+    alone = values.std(axis=1) / np.sqrt(200)
+    assert standard_error(values, np.arange(200)) == pytest.approx(alone)
+    assert standard_error(np.repeat(values, 5, axis=1), np.repeat(np.arange(200), 5)) == pytest.approx(alone)
+    fresh = generator.standard_normal((200, 1000))
+    assert standard_error(fresh, np.arange(1000) // 20).mean() == pytest.approx(1 / np.sqrt(1000), rel=0.1)
 
 
 def test_a_scale_is_read_back_from_the_manifest(tuned):
