@@ -15,12 +15,14 @@ from models.coverage import LEVEL, Progress, silently
 from models.efficiency import Run
 from models.errors import NotOffered, SeedTaken
 from models.physical_model import Arrays, PhysicalModel
+from models.residuals import Residuals
 from models.surrogate import Prediction, Surrogate
 from models.uncertainty import has_lead_times
 from models.validity import THRESHOLD
 
 CASES = 200
 SHIFTED = 60  # cases of each shift
+WEIGHTS_SEED = 5
 MASS = 0.99  # of the laws that verdicts are taken from
 WORST_FIFTH, WIDTH, SPREAD, AUROC = 0.85, 0.5, (0.9, 1.1), 0.95  # what is aimed at
 FAMILY_STRIDE = 0.25  # audits of the other families, as a share of the training family's
@@ -111,32 +113,49 @@ def _points(surrogate: Surrogate) -> int:
 
 
 def intervals(surrogate: Surrogate, truths: Arrays, found: Mapping[str, Prediction]) -> dict[str, Any]:
-    """Coverage of conformal intervals of linear quantities: the mean, the mean of a corner, and the point in the middle."""
+    """Coverage of conformal intervals of linear quantities, at every lead time that has residuals of its own."""
     result: dict[str, Any] = {}
-    for name, calibration in surrogate.calibrations.items():
-        shape = surrogate.manifest.output(name).shape
-        if not calibration.stores_residuals or found[name].transform != "identity" or truths[name].shape[1:] != shape:
+    for name in surrogate.calibrations:
+        kept = surrogate.residuals(name)
+        if kept is None:
             continue
+        prediction, gap = found[name], truths[name] - found[name].mean
         result[name] = {}
-        for label, weights in _quantities(shape).items():
-            gap = truths[name] - found[name].mean
-            error = np.abs((weights * gap).reshape(len(gap), -1).sum(axis=1))
-            size = (np.abs(weights) * found[name].scale).reshape(len(gap), -1).sum(axis=1)
-            half = calibration.linear_ratio(weights, LEVEL) * size
-            hit = int((error <= half).sum())
-            low, high = coverage.count_range(len(gap), calibration.independent)
-            result[name][label] = {
-                "covered": hit, "cases": len(gap), "beta_binomial_99": [low, high],
-                "inside": low <= hit <= high, "mean_half_width": float(half.mean()),
-            }  # fmt: skip
+        for time, stored in zip(kept.lead_times or (None,), kept.stored, strict=True):
+            part = (slice(None), *(() if time is None else (_frame(surrogate, time),)))
+            when = "" if time is None else f" at {time:g}"
+            for label, weights in _quantities(surrogate.manifest.output(name).shape).items():
+                half = kept.half_widths(stored, weights, prediction.own_scale[part], LEVEL)
+                error = np.abs((weights * gap[part]).reshape(len(gap), -1).sum(axis=1))
+                result[name][label + when] = _counted(int((error <= half).sum()), half, kept)
     return result
 
 
+def _frame(surrogate: Surrogate, time: float) -> int:
+    """The place of a lead time among those of trajectories."""
+    known = surrogate.lead_times
+    return 0 if known is None else int(np.abs(known.values - time).argmin())
+
+
+def _counted(covered: int, half: np.ndarray, kept: Residuals) -> dict[str, Any]:
+    """Too few covered cases are a fault, too many none: the rounding of the residuals is added to every interval."""
+    low, high = coverage.count_range(len(half), kept.blocks or kept.count)
+    return {
+        "covered": covered, "cases": len(half), "beta_binomial_99": [low, high], "inside": low <= covered,
+        "mean_half_width": float(half.mean()),
+    }  # fmt: skip
+
+
 def _quantities(shape: tuple[int, ...]) -> dict[str, np.ndarray]:
+    """The mean, the mean of a corner, the point in the middle, and weights without a sense."""
     corner, point = np.zeros(shape), np.zeros(shape)
     corner[tuple(slice(max(1, size // 2)) for size in shape)] = 1.0
     point[tuple(size // 2 for size in shape)] = 1.0
-    return {"mean": np.full(shape, 1 / np.prod(shape)), "mean of a corner": corner / corner.sum(), "point": point}
+    random = np.random.default_rng(WEIGHTS_SEED).standard_normal(shape)
+    return {
+        "mean": np.full(shape, 1 / np.prod(shape)), "mean of a corner": corner / corner.sum(), "point": point,
+        "random weights": random / random.size,
+    }  # fmt: skip
 
 
 def validity(

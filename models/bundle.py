@@ -1,6 +1,6 @@
 """A bundle: the files of one surrogate version and the manifest that describes and hashes them.
 
-    <name>/<version>/ manifest.json model.onnx [vjp.onnx jvp.onnx] [weights.bin] calibration.npz golden.npz CARD.md …
+    <name>/<version>/ manifest.json model.onnx [vjp.onnx jvp.onnx] [weights.bin] calibration.npz [residuals.npz] golden.npz CARD.md …
 
 Everything is read once, verified against the manifest, and used from memory: what was hashed is what runs.
 """
@@ -21,7 +21,8 @@ from models.errors import BrokenBundle
 from models.manifest import FORMAT, MANIFEST_FILE, Manifest, parse
 
 WEIGHTS_FILE = "weights.bin"
-CALIBRATION_FILE, GOLDEN_FILE, CARD_FILE = "calibration.npz", "golden.npz", "CARD.md"
+CALIBRATION_FILE, RESIDUALS_FILE = "calibration.npz", "residuals.npz"
+GOLDEN_FILE, CARD_FILE = "golden.npz", "CARD.md"
 GRAPH_FILES = {"model": "model.onnx", "vjp": "vjp.onnx", "jvp": "jvp.onnx"}
 LARGEST_FILE = 64 * 2**20
 

@@ -39,12 +39,24 @@ def usual_splits(
 
 
 @dataclass(frozen=True)
+class KeptResiduals:
+    """Residuals of one output that ship: those of the first `cases` of the calibration split.
+
+    `lead_times` are those of a graph that takes its lead time as an input.
+    """
+
+    cases: int
+    lead_times: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
 class Recipe:
     """One training run; every number that decides its result.
 
     `settings` are the architecture's own; `window` samples are held in memory at a time; `initial` is the preset whose
     trained weights this one starts from; `bundle` is the name under which it is served, by default the model's;
-    `detectors` are the inputs that the validity test is fitted to, by default the first of `train`.
+    `detectors` are the inputs that the validity test is fitted to, by default the first of `train`;
+    `residuals` are kept by output, beside those of the model's `stored_residuals`, as far as the bundle's size allows.
     """
 
     points: int
@@ -66,6 +78,7 @@ class Recipe:
     detectors: Split | None = None
     warm_up: float = 0.1
     full_precision_share: float = 0.2
+    residuals: Mapping[str, KeptResiduals] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

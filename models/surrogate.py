@@ -12,11 +12,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from models.bundle import CALIBRATION_FILE, GRAPH_FILES, Bundle
+from models.bundle import CALIBRATION_FILE, GRAPH_FILES, RESIDUALS_FILE, Bundle
 from models.errors import BrokenBundle, NotOffered, UnsupportedLevel
 from models.fields import LEAD_TIME, Field, LeadTimes, check_names, check_values
 from models.manifest import MANIFEST_FILE, Manifest
 from models.physical_model import Arrays, Features, PhysicalModel, Summary
+from models.residuals import Residuals
 from models.runtime import Graph, RuntimeOptions, Scheduler
 from models.statements import EVERYWHERE, Statement, nothing
 from models.uncertainty import TRANSFORMS, Calibration, Scale, band_scale, ensemble_spread
@@ -63,11 +64,20 @@ class Prediction:
     @property
     def deviation(self) -> np.ndarray:
         """Standard deviation in the field's own units."""
+        return self._in_own_units(self.spread)
+
+    @property
+    def own_scale(self) -> np.ndarray:
+        """The scale of the band in the field's own units."""
+        return self._in_own_units(self.scale)
+
+    def _in_own_units(self, sizes: np.ndarray) -> np.ndarray:
+        """Half of what lies between the mean less and the mean plus a size of the transformed field."""
         if self.transform == "identity":
-            return self.spread
+            return sizes
         g = TRANSFORMS[self.transform]
         middle = g.forward(self.mean)
-        return np.asarray((g.inverse(middle + self.spread) - g.inverse(middle - self.spread)) / 2.0)
+        return np.asarray((g.inverse(middle + sizes) - g.inverse(middle - sizes)) / 2.0)
 
     def at(self, index: int) -> "Prediction":
         """The prediction at one entry of the first axis of the grid."""
@@ -249,6 +259,16 @@ class Surrogate:
     def lead_times(self) -> LeadTimes | None:
         """The times a forecast can be asked for."""
         return self.manifest.lead_times
+
+    def residuals(self, name: str) -> Residuals | None:
+        """Calibration residuals of an output in its own units, read when they are asked for; None where none ship."""
+        if RESIDUALS_FILE in self.bundle.files:
+            return Residuals.of(self.bundle.arrays(RESIDUALS_FILE), name)
+        calibration = self.calibrations.get(name)
+        facts = (self.manifest.document.get("calibration") or {}).get(name, {})
+        if calibration is None or not calibration.stores_residuals or facts.get("transform", "identity") != "identity":
+            return None
+        return Residuals((calibration.stored,), blocks=calibration.independent)
 
     def validate(self, inputs: Mapping[str, np.ndarray]) -> Arrays:
         """Checked float32 inputs with a batch axis, all of one batch size.

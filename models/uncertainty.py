@@ -235,8 +235,8 @@ class Stored:
 class Calibration:
     """Scores of the calibration set of one field, per lead time where it has that axis; any level by look-up.
 
-    Where residuals and scales are stored too, pointwise bands and intervals of any linear functional follow exactly;
-    elsewhere the pointwise band comes from the law of the error pooled over the grid.
+    Where residuals and scales are stored too, pointwise bands follow exactly; elsewhere they come from the law of the error
+    pooled over the grid.
     """
 
     def __init__(self, field: Field, arrays: Mapping[str, np.ndarray], blocks: int | None = None) -> None:
@@ -267,7 +267,7 @@ class Calibration:
 
     @property
     def stores_residuals(self) -> bool:
-        """Whether intervals of linear functionals are on offer."""
+        """Whether residuals and scales are stored beside the scores."""
         return self._stored is not None
 
     @property
@@ -308,23 +308,6 @@ class Calibration:
         if len(self._law) == 1 or lead is not None:
             return _tail(self._law[0 if len(self._law) == 1 else lead], ratio)
         return np.stack([_tail(law, ratio[:, index]) for index, law in enumerate(self._law)], axis=1)
-
-    def linear(self, weights: np.ndarray, scale: np.ndarray, level: float) -> float:
-        """Half-width of the interval of Σ w u for one answer with the given scale.
-
-        Raises UnsupportedLevel, NotOffered.
-        """
-        here = float((np.abs(weights) * scale).sum())
-        if here == 0.0:  # only points that are exact by construction
-            return 0.0
-        return here * self.linear_ratio(weights, level)
-
-    def linear_ratio(self, weights: np.ndarray, level: float) -> float:
-        """What Σ |w| s is multiplied by for the half-width of the interval of Σ w u.
-
-        Raises UnsupportedLevel, NotOffered.
-        """
-        return float(self.stored.ratios(weights)[self._rank(level) - 1])
 
 
 def _tail(law: np.ndarray, ratio: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from models.bundle import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FI
 from models.fields import Field
 from models.manifest import Manifest
 from models.physical_model import Arrays, PhysicalModel, Recipe
+from models.residuals import packed
 from models.runtime import Graph, RuntimeOptions
 from models.uncertainty import (
     TRANSFORMS,
@@ -253,19 +254,11 @@ def tune_scale(model: PhysicalModel, item: Field, errors: Errors, blocks: np.nda
     return fit_deviation(errors, chosen, blocks)
 
 
-def half_precision(values: np.ndarray) -> tuple[np.ndarray, np.float32]:
-    """Half precision with a unit that keeps typical values far from the subnormals."""
-    unit = np.float32(np.abs(values).max() / 1024.0)
-    return (values / unit).astype(np.float16), unit
-
-
 def field_arrays(errors: Errors, scale: np.ndarray, stored: bool) -> Arrays:
     """What ships of one field's calibration: scores, the pooled law of the error, residuals and scales if `stored`."""
     arrays: Arrays = {"scores": np.sort(errors.scores(scale), axis=0)}
     if stored:
-        kept, unit = half_precision(errors.residual * (scale > 0))
-        kept_scale, scale_unit = half_precision(scale)
-        return arrays | {"residuals": kept, "residual_unit": unit, "scales": kept_scale, "scale_unit": scale_unit}
+        return arrays | packed(errors.residual, scale)
     ratio = errors.residual / np.where(scale > 0, scale, np.inf)
     rows = np.moveaxis(ratio, 1, 0).reshape(ratio.shape[1], -1) if errors.by_lead_time else ratio.reshape(1, -1)
     chosen = np.random.default_rng(0).permutation(rows.shape[1])[:LAW_VALUES]

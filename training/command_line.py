@@ -100,6 +100,15 @@ def _explanations(options: argparse.Namespace) -> None:
         print(json.dumps(explanations.of_bundle(options.bundle, options.seed), indent=1, ensure_ascii=False))
 
 
+def _residuals(options: argparse.Namespace) -> None:
+    from models import bundle
+    from training import publish, recalibrate
+
+    content = bundle.read(options.bundle)
+    model = catalog.load(str(content.manifest.physical_model))
+    publish.add_residuals(options.bundle, model, recalibrate.recipe_of(content, model), options.seed)
+
+
 def _recalibrate(options: argparse.Namespace) -> None:
     from training import recalibrate
 
@@ -169,6 +178,10 @@ def parser() -> argparse.ArgumentParser:
         "--write", action="store_true", help="put the figures into its manifest; readme redraws cards"
     )
     explained.set_defaults(run=_explanations)
+    kept = commands.add_parser("residuals", help="residuals that a recipe keeps, and their coverage on fresh cases")
+    kept.add_argument("bundle", type=Path, help="its folder: models/zoo/burgers/1")
+    kept.add_argument("--seed", type=int, default=3201, help="of the fresh cases")
+    kept.set_defaults(run=_residuals)
     again = commands.add_parser("recalibrate", help="bands and validity of a shipped bundle anew, without training")
     again.add_argument("name", help="of the bundle")
     again.add_argument("--zoo", type=Path, default=SHIPPED)

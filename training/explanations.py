@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 from tqdm import tqdm
 
 from models import bundle
-from models.bundle import GRAPH_FILES, WEIGHTS_FILE, Bundle
+from models.bundle import GRAPH_FILES, RESIDUALS_FILE, WEIGHTS_FILE, Bundle
 from models.explanation import Request, attribution, explain
 from models.explanation.answer import checked
 from models.explanation.functional import Functional
@@ -136,7 +136,7 @@ def _one(
     """Completeness, its gap over the sum of |attributions|, and the checks of one explanation, members left out."""
     plan = make_plan(surrogate, inputs, Request(quantity))
     functional = Functional(surrogate, plan.sample, plan.quantity, exact=False)
-    maps, complete = attribution.path_integral(functional, plan.baseline.one(0))
+    maps, complete, _ = attribution.path_integral(functional, plan.baseline.one(0))
     turnover = complete.absolute / sum(np.abs(values).sum() for values in maps.values())
     return complete, turnover, checked(plan, functional)
 
@@ -260,7 +260,8 @@ def _with_weights(content: Bundle, layers: int, change: Callable[[np.ndarray], n
             if copy.shape == tensor.shape and np.array_equal(copy.read(data), old[..., ::-1, ::-1]):
                 copy.write(data, new[..., ::-1, ::-1])
         tensor.write(data, new)
-    return Bundle(content.manifest, {**content.files, WEIGHTS_FILE: bytes(data)})
+    files = {name: values for name, values in content.files.items() if name != RESIDUALS_FILE}  # of other weights
+    return Bundle(content.manifest, {**files, WEIGHTS_FILE: bytes(data)})
 
 
 def layer_count(content: Bundle) -> int:

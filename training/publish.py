@@ -3,7 +3,7 @@
 import io
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -11,9 +11,20 @@ from typing import Any
 
 import numpy as np
 
-from models.bundle import CALIBRATION_FILE, CARD_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, read, write
+from models.bundle import (
+    CALIBRATION_FILE,
+    CARD_FILE,
+    GOLDEN_FILE,
+    GRAPH_FILES,
+    RESIDUALS_FILE,
+    WEIGHTS_FILE,
+    read,
+    write,
+)  # fmt: skip
 from models.physical_model import PhysicalModel, Recipe
-from training import card, plots
+from models.repository import load_surrogate
+from models.runtime import RuntimeOptions
+from training import card, plots, residuals
 from training.export import signature
 
 
@@ -61,10 +72,10 @@ def statements_offered(model: PhysicalModel) -> list[dict[str, str]]:
     return [{"norm": norm, "kind": kind} for norm, kind in model.bounds] + bands
 
 
-def npz(arrays: dict[str, np.ndarray]) -> bytes:
+def npz(arrays: dict[str, np.ndarray], save: Callable[..., None] = np.savez_compressed) -> bytes:
     """An NPZ file as bytes."""
     buffer = io.BytesIO()
-    np.savez_compressed(buffer, allow_pickle=False, **arrays)
+    save(buffer, allow_pickle=False, **arrays)
     return buffer.getvalue()
 
 
@@ -101,7 +112,22 @@ def publish(
     if report is not None:
         files[CARD_FILE] = card.text(document).encode()
     write(target, document, files)
+    if recipe.residuals:
+        add_residuals(target, model, recipe)
     return target
+
+
+def add_residuals(folder: Path, model: PhysicalModel, recipe: Recipe, seed: int | None = None) -> None:
+    """Put the residuals that a recipe keeps into its bundle; with a `seed`, their coverage on fresh cases too."""
+    arrays = residuals.kept_arrays(load_surrogate(folder, RuntimeOptions()), model, recipe)
+    content = read(folder)
+    document = {k: v for k, v in content.manifest.document.items() if k not in ("format", "files")}
+    # noise in half precision shrinks by a tenth, and every request for an interval would unpack it
+    files = {**content.files, RESIDUALS_FILE: npz(arrays, np.savez)}
+    write(folder, document, files)
+    if seed is not None:
+        intervals = residuals.coverage_of(load_surrogate(folder, RuntimeOptions()), seed)
+        write(folder, {**document, "report": {**document["report"], "intervals": intervals}}, files)
 
 
 def rewrite_card(folder: Path) -> None:

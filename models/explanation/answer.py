@@ -90,7 +90,7 @@ def explain(
     result = Explanation(
         plan, quantity, quantity.averaged(functional.answer(row)), value, float(exact.values(row).mean[0]) if quantity.has_smooth_form else value,
         None if request.method in ("gradient", "what_if") else float(functional.values(plan.baseline.values).mean.mean()),
-        interval(surrogate, prediction[name], quantity, value, request.level, verdict.in_domain),
+        interval(surrogate, plan.sample, prediction[name], quantity, value, request.level, verdict.in_domain),
         _corrected(plan, prediction), found, response, measured, verdict,
     )  # fmt: skip
     clock.mark("interval")

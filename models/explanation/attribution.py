@@ -6,8 +6,10 @@
     shapley               Σ_S |S|!(n−|S|−1)!/n! (v(S∪i) − v(S)), v(S) = J(x where in S, baseline elsewhere) (Shapley 1953)
     what_if               ∂_iJ δ_i of a given change δ; its sum is the tangent-linear response
 
-Integrated gradients and Shapley values add up to J(x) − J(x′). Nodes of the first are doubled from 8 to 64 until they do
-to 1e-4: along a path that crosses kinks (water that starts to flow elsewhere) no number of nodes is enough.
+Integrated gradients and Shapley values add up to J(x) − J(x′). Of the first, eight nodes on the whole path are enough for
+smooth answers. Else the parts of the path whose integral misses their J(b) − J(a) most are halved, with four nodes on each
+half, until the sum is complete to 1e-4 or 120 nodes are spent: water that starts to flow elsewhere bends the path where it
+does so.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -26,8 +28,9 @@ from models.physical_model import Arrays
 
 Method = Literal["gradient", "integrated_gradients", "occlusion", "shapley", "what_if"]
 DIFFERENTIATING = ("gradient", "integrated_gradients", "what_if")
-NODES = (8, 16, 32, 64)
-LADDER = 2**24  # numbers that all runs of the doubling may return together; half as many for the members' own paths
+FIRST_NODES, PART_NODES, MOST_NODES = 8, 4, 120
+HALVED = 2  # parts of a path at a time: their gradients are one batch
+LARGEST_PATH = 2**24  # numbers that all runs along a path may return together; half as many for the members' own
 COMPLETE = 1e-4
 SMALL = 1e-6  # differences below this share of J, or of what is added up, are rounding and have no relative gap
 
@@ -122,55 +125,119 @@ def what_if(functional: Functional, change: Arrays, names: Sequence[str], region
     )
 
 
-def _path(functional: Functional, start: Arrays, nodes: int) -> tuple[Arrays, Arrays, np.ndarray]:
-    """Points along the straight path, x − x′, and the weights of the quadrature."""
-    positions, weights = np.polynomial.legendre.leggauss(nodes)
-    changes = {name: functional.sample[name].astype(np.float64) - values for name, values in start.items()}
-    steps = 0.5 * (positions + 1.0)
-    points = {name: values + np.multiply.outer(steps, changes[name]) for name, values in start.items()}
-    return points, changes, 0.5 * weights
+@dataclass(frozen=True)
+class Rule:
+    """Quadrature on [0, 1]: Σ weights f(positions)."""
+
+    positions: np.ndarray
+    weights: np.ndarray
+
+    @classmethod
+    def gauss(cls, first: float, last: float, nodes: int) -> "Rule":
+        """Gauss–Legendre on a part of it."""
+        positions, weights = np.polynomial.legendre.leggauss(nodes)
+        half = 0.5 * (last - first)
+        return cls(first + half * (positions + 1.0), half * weights)
 
 
-def path_integral(functional: Functional, start: Arrays) -> tuple[Arrays, Completeness]:
+Ends = tuple[float, float, float, float]  # where a part of the path begins and ends, and J there
+
+
+@dataclass(frozen=True)
+class Part:
+    """A part [first, last] of the path: J at its ends, its quadrature and what that gives."""
+
+    first: float
+    last: float
+    before: float
+    after: float
+    rule: Rule
+    maps: Arrays
+
+    @property
+    def gap(self) -> float:
+        """How far its integral is from what J changes by."""
+        return abs(float(sum(values.sum() for values in self.maps.values())) - (self.after - self.before))
+
+
+def _changes(functional: Functional, start: Arrays) -> Arrays:
+    """x − x′."""
+    return {name: functional.sample[name].astype(np.float64) - values for name, values in start.items()}
+
+
+def _along(functional: Functional, start: Arrays, positions: np.ndarray) -> Arrays:
+    """x′ + t(x − x′) at every t."""
+    changes = _changes(functional, start)
+    return {name: values + np.multiply.outer(positions, changes[name]) for name, values in start.items()}
+
+
+def _parts(functional: Functional, start: Arrays, ends: Sequence[Ends], nodes: int) -> list[Part]:
+    """Parts with (first, last, J, J) each, all gradients in one go."""
+    rules = [Rule.gauss(first, last, nodes) for first, last, *_ in ends]
+    gradients = functional.gradients(_along(functional, start, np.concatenate([rule.positions for rule in rules])))
+    changes, found = _changes(functional, start), []
+    for index, (end, rule) in enumerate(zip(ends, rules, strict=True)):
+        own = slice(index * nodes, (index + 1) * nodes)
+        maps = {name: change * np.tensordot(rule.weights, gradients[name][own], 1) for name, change in changes.items()}
+        found.append(Part(*end, rule, maps))
+    return found
+
+
+def _halved(functional: Functional, start: Arrays, parts: Sequence[Part]) -> list[Part]:
+    """Two parts for each."""
+    middles = np.array([0.5 * (part.first + part.last) for part in parts])
+    values = functional.values(_along(functional, start, middles)).mean
+    ends: list[Ends] = []
+    for part, middle, value in zip(parts, middles.tolist(), values.tolist(), strict=True):
+        ends += [(part.first, middle, part.before, value), (middle, part.last, value, part.after)]
+    return _parts(functional, start, ends, PART_NODES)
+
+
+def path_integral(functional: Functional, start: Arrays) -> tuple[Arrays, Completeness, Rule]:
     """Integrated gradients of the ensemble mean along the straight path, with as many nodes as completeness needs."""
-    ends = {name: np.stack([values, functional.sample[name]]) for name, values in start.items()}
-    before, after = functional.values(ends).mean
-    for nodes in rungs(functional.numbers_per_row):
-        points, changes, weights = _path(functional, start, nodes)
-        gradients = functional.gradients(points)
-        maps = {name: change * np.tensordot(weights, gradients[name], 1) for name, change in changes.items()}
-        parts = np.concatenate([values.ravel() for values in maps.values()])
-        completeness = Completeness.of(parts, float(after - before), float(after), nodes)
-        if completeness.holds:
-            break
-    return maps, completeness
+    before, after = functional.values(_along(functional, start, np.array([0.0, 1.0]))).mean
+    parts = _parts(functional, start, [(0.0, 1.0, float(before), float(after))], FIRST_NODES)
+    spent, each = FIRST_NODES, 2 * PART_NODES
+    while True:
+        maps = {name: np.sum([part.maps[name] for part in parts], axis=0) for name in start}
+        rule = Rule(*(np.concatenate([getattr(p.rule, key) for p in parts]) for key in ("positions", "weights")))
+        flat = np.concatenate([values.ravel() for values in maps.values()])
+        completeness = Completeness.of(flat, float(after - before), float(after), len(rule.weights))
+        more = min(HALVED, len(parts), (most_nodes(functional.numbers_per_row) - spent) // each)
+        if completeness.holds or more < 1:
+            return maps, completeness, rule
+        parts.sort(key=lambda part: part.gap)
+        parts[-more:] = _halved(functional, start, parts[-more:])
+        spent += more * each
 
 
 def integrated_gradients(functional: Functional, start: Arrays, regions: Sequence[Region]) -> Attribution:
     """Attribution of J(x) − J(x′), and the members' own."""
-    maps, completeness = path_integral(functional, start)
-    return _of_maps(maps, _member_paths(functional, start, completeness.nodes or NODES[0]), regions, completeness)
+    maps, completeness, rule = path_integral(functional, start)
+    return _of_maps(maps, _member_paths(functional, start, rule), regions, completeness)
 
 
-def rungs(numbers_per_row: int) -> tuple[int, ...]:
-    """The numbers of nodes that may be tried one after another."""
-    spent = np.cumsum(NODES) * numbers_per_row
-    return NODES[: max(1, int((spent <= LADDER).sum()))]
+def most_nodes(numbers_per_row: int) -> int:
+    """The nodes that may be spent on one path."""
+    return max(FIRST_NODES, min(MOST_NODES, LARGEST_PATH // numbers_per_row))
 
 
-def member_nodes(numbers_per_row: int, members: int, most: int) -> int:
-    """The nodes of the members' own paths: as many as the mean's, if these are affordable."""
-    return max((n for n in NODES if n <= most and 2 * n * members * numbers_per_row <= LADDER), default=NODES[0])
+def member_nodes(numbers_per_row: int, members: int) -> int:
+    """The most nodes of the members' own paths."""
+    return max(FIRST_NODES, min(MOST_NODES, LARGEST_PATH // (2 * members * numbers_per_row)))
 
 
-def _member_paths(functional: Functional, start: Arrays, most: int) -> Arrays:
-    """Integrated gradients of every member."""
+def _member_paths(functional: Functional, start: Arrays, rule: Rule) -> Arrays:
+    """Integrated gradients of every member, by the rule of the mean, or what is affordable."""
     count = functional.surrogate.manifest.members
     if count == 1:
         return {name: np.zeros((1, *values.shape)) for name, values in start.items()}
-    points, changes, weights = _path(functional, start, member_nodes(functional.numbers_per_row, count, most))
-    gradients = functional.member_gradients(points)
-    return {name: change * np.tensordot(weights, gradients[name], 1) for name, change in changes.items()}
+    affordable = member_nodes(functional.numbers_per_row, count)
+    if len(rule.weights) > affordable:
+        rule = Rule.gauss(0.0, 1.0, affordable)
+    gradients = functional.member_gradients(_along(functional, start, rule.positions))
+    changes = _changes(functional, start)
+    return {name: change * np.tensordot(rule.weights, gradients[name], 1) for name, change in changes.items()}
 
 
 def replaced(sample: Arrays, start: Arrays, regions: Sequence[Region], kept: Sequence[Sequence[bool]]) -> Arrays:

@@ -135,8 +135,8 @@ def _check_offered(surrogate: Surrogate, method: Method) -> None:
 def _rows(plan: Plan, numbers_per_row: int) -> int:
     """The most values or gradients of J that a method may take."""
     members, count = plan.surrogate.manifest.members, plan.baseline.count
-    tried = attribution.rungs(numbers_per_row)
-    path = sum(tried) + attribution.member_nodes(numbers_per_row, members, tried[-1]) * members + 2
+    nodes = attribution.most_nodes(numbers_per_row)
+    path = 2 + nodes + nodes // attribution.PART_NODES + attribution.member_nodes(numbers_per_row, members) * members
     rows = {
         "gradient": 1 + members, "what_if": 3 + members, "integrated_gradients": count * path,
         "occlusion": count * (len(plan.regions) + 1), "shapley": count << min(len(plan.regions), regions.MOST_PLAYERS),

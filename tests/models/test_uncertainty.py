@@ -8,6 +8,7 @@ from scipy.stats import betabinom
 
 from models.errors import UnsupportedLevel
 from models.fields import LEAD_TIME, Axis, Field
+from models.residuals import Residuals
 from models.uncertainty import (
     TRANSFORMS,
     Calibration,
@@ -80,6 +81,10 @@ def _calibration(generator: np.random.Generator, count: int, shape=(7, 7)) -> tu
     return Calibration(_field(*shape), arrays), residual
 
 
+def half_widths(calibration: Calibration, weights: np.ndarray, scales: np.ndarray, level: float) -> np.ndarray:
+    return Residuals((calibration.stored,)).half_widths(calibration.stored, weights, scales, level)
+
+
 def test_bands_and_linear_intervals_cover_at_their_level(generator):
     """All three statements on fresh exchangeable data; counts inside the BetaBinomial range at 1e-3."""
     n, fresh, level = 400, 400, 0.8
@@ -90,7 +95,7 @@ def test_bands_and_linear_intervals_cover_at_their_level(generator):
     counts = [
         sum((np.abs(r) <= calibration.simultaneous(level) * s).all() for r, s in zip(residual, scale, strict=True)),
         sum(np.abs(r[3, 3]) <= (calibration.pointwise(level) * s)[3, 3] for r, s in zip(residual, scale, strict=True)),
-        sum(abs((weights * r).sum()) <= calibration.linear(weights, s, level) for r, s in zip(residual, scale, strict=True)),
+        int((np.abs((weights * residual).sum(axis=(1, 2))) <= half_widths(calibration, weights, scale, level)).sum()),
     ]  # fmt: skip
     k = rank(n, level)
     law = betabinom(fresh, k, n + 1 - k)
@@ -103,7 +108,7 @@ def test_a_functional_of_exact_points_only_has_no_uncertainty(generator):
     weights = np.zeros((7, 7))
     weights[0, 0] = 1.0
     scale = np.ones((7, 7)) * interior((7, 7), 1)
-    assert calibration.linear(weights, scale, 0.9) == 0.0
+    np.testing.assert_array_equal(half_widths(calibration, weights, scale[None], 0.9), [0.0])
 
 
 def test_spread_adds_the_members_disagreement_to_their_own_scales(generator):

@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from models.physical_model import Recipe, Split, usual_splits
+from models.physical_model import KeptResiduals, Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=512,
@@ -24,6 +24,7 @@ FULL = Recipe(
     epochs=60,
     batch=16,
     muon_rate=0.007,
+    residuals={"velocity": KeptResiduals(1000, (0.25, 0.5, 0.75, 1.0))},
 )
 
 TINY = replace(

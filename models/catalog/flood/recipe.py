@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from models.physical_model import Recipe, Split, usual_splits
+from models.physical_model import KeptResiduals, Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=64,
@@ -22,6 +22,7 @@ FULL = Recipe(
     epochs=16,
     batch=8,
     window=6000,
+    residuals={"maximum_depth": KeptResiduals(500)},
 )
 
 FULL_128 = replace(
@@ -34,6 +35,7 @@ FULL_128 = replace(
     adam_rate=1e-3,
     initial="full",
     bundle="flood_128",
+    residuals={"maximum_depth": KeptResiduals(250)},
 )
 """Starts from the weights of 64²: the network is convolutional, and its levels reach across either grid."""
 
