@@ -300,7 +300,7 @@ def _registration(e: dict[str, Any]) -> list[str]:
     found = []
     if "deletion_z_median" in e:
         found.append(
-            f"Regions in order of their share against {e['orders']} random orders: deletion z median "
+            f"Regions in order of their share against {e['orders']} random orders{_cases(e)}: deletion z median "
             f"{e['deletion_z_median']:.1f} (least {e['deletion_z_min']:.1f}), insertion {e['insertion_z_median']:.1f} "
             f"({e['insertion_z_min']:.1f}); {LEAST_Z:g} and more is good. The gradient holds to a tenth for changes up to "
             f"{number(e['linearity_range_median'])} input standard deviations (median); {percent(e['spectral_noise_median'])} of "
@@ -316,6 +316,10 @@ def _registration(e: dict[str, Any]) -> list[str]:
             f"{percent(c['midpoint_median'])} (guaranteed {percent(c['midpoint_bound_median'])}); {c['violations']} violations."
         )
     return found
+
+
+def _cases(e: dict[str, Any]) -> str:
+    return f" in {e['deletion_cases']} cases" if "deletion_cases" in e else ""
 
 
 def _randomisation(e: dict[str, Any]) -> str:

@@ -95,9 +95,10 @@ def _explanations(options: argparse.Namespace) -> None:
     from training import explanations
 
     if options.write:
-        explanations.write(options.bundle, options.seed)
+        explanations.write(options.bundle, options.seed, options.share)
     else:
-        print(json.dumps(explanations.of_bundle(options.bundle, options.seed), indent=1, ensure_ascii=False))
+        found = explanations.of_bundle(options.bundle, options.seed, options.share)
+        print(json.dumps(found, indent=1, ensure_ascii=False))
 
 
 def _residuals(options: argparse.Namespace) -> None:
@@ -174,6 +175,7 @@ def parser() -> argparse.ArgumentParser:
     explained = commands.add_parser("explanations", help="measure the explanations of a shipped bundle")
     explained.add_argument("bundle", type=Path, help="its folder: models/zoo/darcy/1")
     explained.add_argument("--seed", type=int, default=32, help="of the fresh inputs")
+    explained.add_argument("--share", type=float, default=1.0, help="of the usual numbers of cases and orders")
     explained.add_argument(
         "--write", action="store_true", help="put the figures into its manifest; readme redraws cards"
     )

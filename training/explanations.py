@@ -91,14 +91,14 @@ def measure(surrogate: Surrogate, seed: int, share: float = 1.0) -> dict[str, An
     return found
 
 
-def of_bundle(folder: Path, seed: int) -> dict[str, Any]:
+def of_bundle(folder: Path, seed: int, share: float) -> dict[str, Any]:
     """The figures of one bundle."""
-    return measure(load_surrogate(folder, RuntimeOptions()), seed)
+    return measure(load_surrogate(folder, RuntimeOptions()), seed, share)
 
 
-def write(folder: Path, seed: int) -> None:
+def write(folder: Path, seed: int, share: float) -> None:
     """Put them into its manifest; the card is redrawn with the others."""
-    found, content = of_bundle(folder, seed), bundle.read(folder)
+    found, content = of_bundle(folder, seed, share), bundle.read(folder)
     document = {k: v for k, v in content.manifest.document.items() if k not in ("format", "files")}
     bundle.write(folder, {**document, "report": {**document["report"], "explanations": found}}, content.files)
 
@@ -177,7 +177,7 @@ def deletion(surrogate: Surrogate, seed: int, cases: int, orders: int) -> dict[s
         for name, values in z.items():
             areas = np.array([getattr(other, name) for other in others])
             values.append((getattr(own, name) - areas.mean()) / max(float(areas.std(ddof=1)), 1e-12))
-    found: dict[str, Any] = {"orders": orders, "ordered_regions": count}
+    found: dict[str, Any] = {"deletion_cases": cases, "orders": orders, "ordered_regions": count}
     for name, values in z.items():
         found |= {f"{name}_z_median": float(np.median(values)), f"{name}_z_min": float(np.min(values))}
     return found

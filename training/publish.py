@@ -55,7 +55,7 @@ def manifest_document(
             "members": recipe.members, "member_axis": True,
         },
         **facts,
-        "statements": statements_offered(model), "headline": list(model.headline),
+        "statements": statements_offered(model, recipe), "headline": list(model.headline),
         "report": report,
         "provenance": {
             "trained": datetime.now(UTC).date().isoformat(), "code": code_revision(),
@@ -66,9 +66,10 @@ def manifest_document(
     }  # fmt: skip
 
 
-def statements_offered(model: PhysicalModel) -> list[dict[str, str]]:
+def statements_offered(model: PhysicalModel, recipe: Recipe) -> list[dict[str, str]]:
     """Norms and kinds of the statements an answer carries, as the model's own example shows them."""
-    bands = [{"norm": "band", "kind": "statistical"}, {"norm": "interval", "kind": "statistical"}]
+    interval = "statistical" if recipe.residuals or model.stored_residuals != () else "none"
+    bands = [{"norm": "band", "kind": "statistical"}, {"norm": "interval", "kind": interval}]
     return [{"norm": norm, "kind": kind} for norm, kind in model.bounds] + bands
 
 

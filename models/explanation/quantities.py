@@ -193,7 +193,8 @@ def _window(known: LeadTimes, requested: Any) -> Window:
     first, last = float(given[0]), float(given[1])
     slack = grid.SLACK * max(1.0, abs(known.stop))
     if not known.start - slack <= first <= last <= known.stop + slack:
-        limits = f"first ≤ last in [{known.start:g}, {known.stop:g}] {known.units}"
+        unit = "" if known.units == "1" else f" {known.units}"
+        limits = f"first ≤ last in [{known.start:g}, {known.stop:g}]{unit}"
         raise OutOfRange(name, limits, grid.shown(requested))
     return first, last
 

@@ -103,6 +103,13 @@ def test_fresh_truths_lie_in_the_intervals_of_every_bundle_that_stores_residuals
         assert (covered(surrogate, asked) >= least(kept.blocks or kept.count)).all()
 
 
+def test_an_interval_is_offered_where_residuals_are_stored_and_nowhere_else(bundle_folder):
+    surrogate = load_surrogate(bundle_folder, RuntimeOptions())
+    (kind,) = [one["kind"] for one in surrogate.manifest.document["statements"] if one["norm"] == "interval"]
+    stored = any(surrogate.residuals(item.name) for item in surrogate.manifest.outputs)
+    assert kind == ("statistical" if stored else "none")
+
+
 def test_too_narrow_intervals_would_be_seen(monkeypatch, generator):
     surrogate = load_surrogate(SHIPPED / "flood" / "1", RuntimeOptions())
     whole = Stored.of
