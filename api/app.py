@@ -117,8 +117,18 @@ class Application(FastAPI):
         if scope["type"] == "http" and self.faces.has(scope["path"]):
             scope["app"] = self
             await self.faces(scope, receive, send)
+        elif scope["type"] == "http" and scope["method"] == "HEAD":
+            await self._head(scope, receive, send)
         else:
             await super().__call__(scope, receive, send)
+
+    async def _head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What GET answers; the server leaves the body out."""
+        asked = {**scope, "method": "GET"}
+        try:
+            await super().__call__(asked, receive, send)
+        finally:
+            scope.update(asked, method="HEAD")  # what the routing found out, for logs and metrics
 
 
 def create_app(settings: Settings) -> FastAPI:

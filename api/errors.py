@@ -89,6 +89,12 @@ def error_headers(error: SurrogateError) -> dict[str, str]:
     return {"Retry-After": f"{error.retry_after:.0f}"} | {key.decode(): value.decode() for key, value in limits}
 
 
+def named_text(error: SurrogateError) -> str:
+    """What was expected, what came and the remedy, after the name of what they are about; for faces that have text only."""
+    text = str(error)
+    return text if error.field is None or error.field in text else f"{error.field}: {text}"
+
+
 def _body(status: int, code: str, detail: str, **more: Any) -> dict[str, Any]:
     head = {"type": f"urn:surrogate:error:{code}", "title": _title(status), "status": status, "code": code}
     return head | {"detail": detail, **more}

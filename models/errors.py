@@ -73,7 +73,7 @@ class WrongType(InvalidInput):
     """Something that is not a number where a number must be, or an unsupported dtype."""
 
     def __init__(self, field: str, expected: str, got: str) -> None:
-        super().__init__(expected, got, "Send numbers of the stated type.", field)
+        super().__init__(expected, got, "Send a value of the type expected.", field)
 
 
 class NotFinite(InvalidInput):

@@ -14,7 +14,7 @@ from models.errors import MalformedArray, TooLarge, WrongShape, WrongType
 from models.fields import Field
 
 MEDIA_TYPE = "application/json"
-DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32")
+DTYPES = ("float16", "float32", "float64", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")
 LARGEST_NUMBER = 1e300
 Encoding = Literal["json", "base64"]
 
@@ -123,9 +123,17 @@ def _from_lists(field: Field, name: str, value: list[Any], max_batch: int) -> tu
         raise MalformedArray(
             name, f"rows of equal length, shape {field.shape}", "a ragged list", "Make every row the same length."
         ) from error
-    if array.dtype.kind not in "iuf":
+    if array.dtype.kind not in "iuf" or holds_truth_values(value):
         raise WrongType(name, "numbers", _first_odd(value))
     return array if batched else array[None], batched
+
+
+def holds_truth_values(value: Any) -> bool:
+    """Whether nested lists hold true or false, which NumPy takes for 1 and 0 among numbers."""
+    if not isinstance(value, list):
+        return False
+    kinds = set(map(type, value))
+    return bool in kinds or (list in kinds and any(map(holds_truth_values, value)))
 
 
 def _first_odd(value: Any) -> str:

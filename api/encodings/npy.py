@@ -2,6 +2,7 @@
 
 import io
 import math
+from tokenize import TokenError
 
 import numpy as np
 
@@ -10,6 +11,13 @@ from models.errors import MalformedArray, WrongType
 from models.fields import Field
 
 MEDIA_TYPE = "application/x-npy"
+READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+    (3, 0): np.lib.format.read_array_header_2_0,  # differs only in how it writes names, which plain arrays have none of
+}
+# NumPy reads the header as a Python literal, and lets the parser's own errors through
+UNREADABLE = (ValueError, LookupError, SyntaxError, TypeError, TokenError, RecursionError, MemoryError)
 
 
 def encode(values: np.ndarray) -> bytes:
@@ -26,11 +34,9 @@ def decode(field: Field, raw: bytes, max_batch: int) -> tuple[np.ndarray, bool]:
     """
     stream = io.BytesIO(raw)
     try:
-        version = np.lib.format.read_magic(stream)
-        read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
-        shape, fortran, dtype = read_header[version](stream)
-    except (ValueError, KeyError, SyntaxError) as error:
-        raise MalformedArray(field.name, "an NPY file, version 1 or 2", "something else") from error
+        shape, fortran, dtype = READERS[np.lib.format.read_magic(stream)](stream)
+    except UNREADABLE as error:
+        raise MalformedArray(field.name, "an NPY file, version 1, 2 or 3", "something else") from error
     if dtype.name not in DTYPES:
         raise WrongType(field.name, f"one of {', '.join(DTYPES)}", str(dtype)[:60])
     batched = check_shape(field, field.name, shape, max_batch)

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 
 from api.encodings import json
 from api.errors import MalformedBody, NotAcceptable, UnsupportedMediaType
+from api.negotiation import media_ranges
 from api.service import Visit, service_of, visit_of
 from models.contract import Wish
 from models.errors import MissingField, TooLarge, UnknownField, UnknownOption, WrongShape, WrongType
@@ -42,8 +43,10 @@ async def read_body(request: Request) -> bytes:
 
     Raises UnsupportedMediaType, TooLarge, Overloaded, BodyTooSlow.
     """
-    if request.headers.get("content-encoding", "identity") != "identity":
-        raise UnsupportedMediaType("an uncompressed body", request.headers["content-encoding"], "Send it plain.")
+    encoding = request.headers.get("content-encoding", "")
+    if encoding.strip().lower() not in ("", "identity"):
+        remedy = "Send it plain."
+        raise UnsupportedMediaType("an uncompressed body", encoding[:40], remedy, "Content-Encoding")
     return await visit_of(request).body()
 
 
@@ -65,12 +68,9 @@ def accepted(request: Request, offered: tuple[str, ...]) -> str:
     Raises NotAcceptable.
     """
     header = request.headers.get("accept", "*/*")
-    wanted = [part.split(";")[0].strip().lower() for part in header.split(",")]
-    for item in wanted:
-        if item in ("*/*", "application/*", ""):
-            return offered[0]
+    for kind, _ in media_ranges(header):
         for candidate in offered:
-            if item in (candidate, candidate.split("/")[0] + "/*"):
+            if kind in (candidate, f"{candidate.partition('/')[0]}/*", "*/*", ""):
                 return candidate
     raise NotAcceptable(" or ".join(offered), header[:60], "Change the Accept header.", "Accept")
 

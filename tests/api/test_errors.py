@@ -7,9 +7,13 @@ import json
 import httpx
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from api.encodings.npy import decode
 from api.errors import STATUS, code_of
 from models import errors
+from models.fields import Axis, Field
 
 PREDICT = "/v1/models/darcy/predict"
 GOOD = np.where(np.arange(85 * 85).reshape(85, 85) % 7 < 3, 12.0, 3.0)
@@ -139,7 +143,32 @@ def test_wrong_and_missing_content_types(client):
     answer = client.post(
         PREDICT, content=text, headers={"Content-Type": "application/json", "Content-Encoding": "gzip"}
     )
-    assert_problem(answer, 415, "unsupported-media-type", None)
+    assert_problem(answer, 415, "unsupported-media-type", "Content-Encoding")
+
+
+@pytest.mark.parametrize("encoding", ["", "identity", "Identity"])
+def test_a_body_that_is_said_to_be_plain_is_read(client, encoding):
+    headers = {"Content-Encoding": encoding}
+    assert client.post(PREDICT, json=body(), headers=headers).status_code == 200
+    assert client.post("/umbridge/ModelInfo", json={"name": "darcy"}, headers=headers).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("header", "kind"),
+    [
+        ("application/x-npy;q=0.1, application/json", "application/json"),
+        ("application/json;q=0, application/x-npy", "application/x-npy"),
+        ("application/json;q=0.2, image/*;q=0.3", "image/png"),
+        ("Text/HTML, */*;q=0.1", "application/json"),
+    ],
+)
+def test_the_format_is_the_one_most_wanted(client, header, kind):
+    assert client.post(PREDICT, json=body(), headers={"Accept": header}).headers["content-type"] == kind
+
+
+def test_a_format_without_weight_is_not_wanted(client):
+    answer = client.post(PREDICT, json=body(), headers={"Accept": "application/json;q=0"})
+    assert_problem(answer, 406, "not-acceptable", "Accept")
 
 
 def test_bodies_beyond_the_limit_are_refused_by_header_and_by_count(client, server):
@@ -179,6 +208,38 @@ def test_bad_npy_bodies(client, raw, code):
     answer = client.post(PREDICT, content=raw, headers={"Content-Type": "application/x-npy"})
     assert answer.status_code in (413, 422)
     assert_problem(answer, answer.status_code, code, "permeability")
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0), (3, 0)], ids=str)
+def test_every_version_of_npy_is_read(client, version):
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, GOOD, version=version)
+    headers = {"Content-Type": "application/x-npy", "Accept": "application/x-npy"}
+    assert client.post(PREDICT, content=stream.getvalue(), headers=headers).status_code == 200
+
+
+SIDE = Axis("x", "1", 85, 0.0, 1.0)
+MEDIUM = Field("permeability", "a", "1", "Permeability.", (SIDE, SIDE))
+HEADER = "{'descr': '<f4', 'fortran_order': False, 'shape': (85, 85), }"
+PIECES = ("(", ")", "'", "'f4,f4'", "()", "[]", "{[]: 1}", "-" * 3000, "L", "None", "\\", "\n", ":", "\0", "\xff")
+
+
+@given(st.integers(0, len(HEADER)), st.integers(0, 12), st.sampled_from(PIECES), st.sampled_from([1, 2, 3]))
+@settings(max_examples=300, deadline=None)
+@pytest.mark.filterwarnings("ignore:Reading `.npy`:UserWarning")  # a header of Python 2
+def test_headers_of_npy_files_that_make_no_sense_are_refused(place, dropped, piece, version):
+    text = (HEADER[:place] + piece + HEADER[place + dropped :]).encode("latin-1")
+    raw = b"\x93NUMPY" + bytes([version, 0]) + len(text).to_bytes(2 if version == 1 else 4, "little") + text
+    with pytest.raises(errors.InvalidInput):
+        decode(MEDIUM, raw, 1)
+
+
+def test_head_answers_what_get_does_without_the_body(client):
+    for path in ("/", "/healthz", "/readyz", "/v1/models", "/v1/models/darcy", "/docs"):
+        got, asked = client.get(path), client.head(path)
+        assert (asked.status_code, asked.content) == (200, b"")
+        assert asked.headers["content-length"] == got.headers["content-length"]
+    assert client.head(PREDICT).status_code == 405
 
 
 def test_unknown_models_versions_routes_and_methods(client):

@@ -34,6 +34,15 @@ def test_a_model_is_unloaded_and_loaded_again(served):
         assert httpx.get(f"{address}/v1/models/burgers").status_code == 200
 
 
+@pytest.mark.parametrize("given", [[1], 5, "config", True])
+def test_parameters_that_are_no_object_are_refused(served, given):
+    address, _ = served
+    for call in ("load", "unload"):
+        path = f"{address}/v2/repository/models/burgers/{call}"
+        answer = httpx.post(path, json={"parameters": given})
+        assert answer.status_code == 400 and "parameters: Expected an object" in answer.json()["error"]
+
+
 def test_what_cannot_be_loaded_says_why_and_the_old_one_goes_on(served):
     address, zoo = served
     with triton.InferenceServerClient(address.removeprefix("http://")) as link:

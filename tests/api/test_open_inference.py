@@ -346,6 +346,18 @@ def test_unpacking_stops_at_the_limit():
         compression.unpack(packed, "deflate", 2**18 - 1)
 
 
+def test_what_the_clients_of_mlserver_say_of_arrays_is_understood(client):
+    said = {"parameters": {"content_type": "np"}}
+    body = document(GOOD, outputs=[{"name": "pressure"} | said]) | said
+    body["inputs"][0] |= said
+    expected = client.post(INFER, json=document(GOOD)).json()
+    assert client.post(INFER, json=body).json() == expected
+
+
+def test_a_timeout_of_zero_is_none(client):
+    assert client.post(INFER, json=document(GOOD, parameters={"timeout": 0})).status_code == 200
+
+
 def test_eight_requests_at_once_get_their_own_answers(stock):
     media = [np.where(np.random.default_rng(seed).random(SHAPE) < 0.5, 3.0, 12.0) for seed in range(8)]
     media = [values.astype(np.float32) for values in media]
@@ -423,7 +435,7 @@ REFUSED: dict[str, tuple[object, int, str]] = {
     "a wrong shape": (document(GOOD, shape=[1, 84, 85]), 400, "permeability"),
     "no batch axis": (document(GOOD[0]), 400, "batch axis is missing, send [1, 85, 85]"),
     "no shape": (document(GOOD, shape=None), 400, "shape"),
-    "a negative shape": (document(GOOD, shape=[-1, 85, 85]), 400, "shape"),
+    "a negative shape": (document(GOOD, shape=[-1, 85, 85]), 400, "shape [samples, 85, 85], got [-1, 85, 85]"),
     "an empty batch": (document(GOOD, shape=[0, 85, 85], data=[]), 400, "at least one sample"),
     "too large a batch": (document(GOOD, shape=[5, 85, 85]), 413, "at most 4 samples"),
     "an enormous batch": (document(GOOD, shape=[10**15, 85, 85]), 413, "at most 4 samples"),
@@ -432,6 +444,7 @@ REFUSED: dict[str, tuple[object, int, str]] = {
     "text among the values": (document(GOOD, data=["x"] * 85**2), 400, "numbers"),
     "null among the values": (document(GOOD, data=[None] * 85**2), 400, "numbers"),
     "booleans": (document(GOOD, data=[True] * 85**2), 400, "numbers"),
+    "a boolean among the numbers": (document(GOOD, data=[True, *GOOD.ravel()[1:].tolist()]), 400, "numbers"),
     "no data": (document(GOOD, data=None), 400, "neither"),
     "data of another kind": (document(GOOD, data="1"), 400, "list of numbers"),
     "bytes": (document(GOOD, datatype="BYTES"), 400, "datatype"),
@@ -453,6 +466,7 @@ REFUSED: dict[str, tuple[object, int, str]] = {
         document(GOOD, outputs=[{"name": "pressure", "parameters": {"classification": 1}}]), 400, "classification"),
     "binary_data not a truth value": (
         document(GOOD, outputs=[{"name": "pressure", "parameters": {"binary_data": 1}}]), 400, "binary_data"),
+    "content of another kind": (document(GOOD, parameters={"content_type": "str"}), 400, "content_type"),
     "an unknown parameter": (document(GOOD, parameters={"temperature": 1}), 400, "temperature"),
     "a sequence": (document(GOOD, parameters={"sequence_id": 3}), 400, "sequence_id"),
     "a named sequence": (document(GOOD, parameters={"sequence_id": "a"}), 400, "sequence_id"),
@@ -460,7 +474,6 @@ REFUSED: dict[str, tuple[object, int, str]] = {
     "a level of text": (document(GOOD, parameters={"level": "high"}), 400, "level"),
     "a level beyond calibration": (document(GOOD, parameters={"level": 0.9999}), 400, "level"),
     "a band of another kind": (document(GOOD, parameters={"band": "widest"}), 400, "band"),
-    "a timeout of zero": (document(GOOD, parameters={"timeout": 0}), 400, "timeout"),
     "a negative timeout": (document(GOOD, parameters={"timeout": -1}), 400, "timeout"),
     "a timeout of text": (document(GOOD, parameters={"timeout": "1"}), 400, "timeout"),
     "a timeout that has passed": (document(GOOD, parameters={"timeout": 1}), 504, "within 1e-06 s"),

@@ -29,12 +29,6 @@ def failure(status: int, text: str, headers: Mapping[str, str] | None = None) ->
     return Response(dump({"error": text}), status, headers, MEDIA_TYPE)
 
 
-def _text(error: SurrogateError) -> str:
-    """What was expected, what came and the remedy, after the name of the tensor or parameter they are about."""
-    text = str(error)
-    return text if error.field is None or error.field in text else f"{error.field}: {text}"
-
-
 async def domain(_request: Request, error: Exception) -> Response:
     """What the request, or the state of the service, made impossible."""
     if not isinstance(error, SurrogateError):
@@ -42,7 +36,7 @@ async def domain(_request: Request, error: Exception) -> Response:
     headers = errors.error_headers(error)
     if isinstance(error, UnsupportedMediaType):
         headers = {"Accept-Encoding": ACCEPTED}
-    return failure(status_of(error), _text(error), headers)
+    return failure(status_of(error), errors.named_text(error), headers)
 
 
 async def _framework(request: Request, error: Exception) -> Response:

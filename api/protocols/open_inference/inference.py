@@ -15,6 +15,7 @@ from typing import Any, cast
 import numpy as np
 import orjson
 
+from api.encodings.json import holds_truth_values
 from api.errors import MalformedBody
 from api.protocols.open_inference.tensors import NUMBERS, Contract, Tensor, input_type
 from models.errors import (
@@ -135,6 +136,8 @@ def _parameters(given: Mapping[str, Any]) -> tuple[bool, float, Band, float | No
             band = value
         elif key == "timeout":
             seconds = _seconds(value)
+        elif key == "content_type":
+            _require_array(key, value)
         elif key.startswith("sequence_"):
             _require_no_sequence(key, value)
         elif key not in IGNORED and not key.startswith("triton_"):
@@ -154,10 +157,17 @@ def _level(value: Any) -> float:
     return float(value)
 
 
-def _seconds(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int) or value <= 0:
-        raise UnknownOption("parameters.timeout", "a positive whole number of microseconds", _shown(value))
-    return value / 1e6
+def _seconds(value: Any) -> float | None:
+    """Seconds to stay; 0 asks for no deadline of its own."""
+    if type(value) is not int or value < 0:
+        raise UnknownOption("parameters.timeout", "a whole number of microseconds", _shown(value))
+    return value / 1e6 if value else None
+
+
+def _require_array(name: str, value: Any) -> None:
+    """Raises UnknownOption for what MLServer's clients say of a tensor, unless it is that it is an array."""
+    if value != "np":
+        raise UnknownOption(f"parameters.{name}", "np: tensors are arrays", _shown(value))
 
 
 def _require_no_sequence(key: str, value: Any) -> None:
@@ -181,6 +191,9 @@ def _outputs(given: Any, contract: Contract, binary: bool) -> tuple[tuple[Tensor
             raise UnknownOption("outputs", "each output once", f"'{tensor.name}' twice")
         as_bytes = binary
         for key, value in _object(item, "parameters", f"outputs.{name}.parameters").items():
+            if key == "content_type":
+                _require_array(key, value)
+                continue
             if key != "binary_data":
                 raise UnknownOption(f"outputs.{name}.parameters.{key}", "binary_data", f"'{key[:40]}'")
             as_bytes = _flag(value, key)
@@ -233,6 +246,9 @@ def _blob_size(item: Mapping[str, Any]) -> int | None:
     """
     name, size = item["name"], None
     for key, value in _object(item, "parameters", f"{item['name']}.parameters").items():
+        if key == "content_type":
+            _require_array(key, value)
+            continue
         if key != "binary_data_size":
             expected = "binary_data_size; no shared memory, the tensor itself"
             raise UnknownOption(f"{name}.parameters.{key}", expected, f"'{key[:40]}'")
@@ -246,7 +262,8 @@ def _blob_size(item: Mapping[str, Any]) -> int | None:
 
 
 def _shape(field: Field, shape: Any, max_batch: int) -> tuple[int, ...]:
-    expected = f"shape {[-1, *field.shape]}, the batch axis first"
+    axes = ", ".join(("samples", *map(str, field.shape)))
+    expected = f"shape [{axes}]"
     if not isinstance(shape, list) or not all(type(n) is int and n >= 0 for n in shape):
         raise WrongShape(field.name, expected, _shown(shape))
     if tuple(shape[1:]) != field.shape or not shape:
@@ -288,7 +305,7 @@ def _from_json(field: Field, data: Any, shape: tuple[int, ...], datatype: str) -
         values = np.array(data)
     except ValueError as error:
         raise MalformedArray(field.name, "rows of equal length", "a ragged list", "Send the values flat.") from error
-    if values.dtype.kind not in "iuf":
+    if values.dtype.kind not in "iuf" or holds_truth_values(data):
         raise WrongType(field.name, "numbers in data", "other values, or integers beyond 64 bits")
     if values.shape not in (shape, (math.prod(shape),)):
         raise WrongShape(

@@ -20,7 +20,7 @@ from api.protocols.open_inference.statistics import statistics
 from api.protocols.open_inference.tensors import Contract
 from api.routes.requests import check_answer_size, parse_document
 from api.service import Visit, service_of, visit_of
-from models.errors import NotEnabled, SurrogateError, UnknownModel, UnknownOption, UnknownVersion
+from models.errors import NotEnabled, SurrogateError, UnknownModel, UnknownOption, UnknownVersion, WrongType
 from models.surrogate import Surrogate
 
 PREFIX = "/v2"
@@ -201,8 +201,10 @@ async def _require_control(request: Request) -> None:
     if not service_of(request).settings.model_control:
         raise NotEnabled(*CONTROL)
     body = await visit_of(request).body()
-    given = (parse_document(body).get("parameters") or {}) if body else {}
-    odd = [key for key in given if key != "unload_dependents"]
+    given = parse_document(body).get("parameters") if body else None
+    if not isinstance(given, dict | None):
+        raise WrongType("parameters", "an object", type(given).__name__)
+    odd = [key for key in given or () if key != "unload_dependents"]
     if odd:
         raise UnknownOption(f"parameters.{odd[0][:40]}", "a bundle from the service's own directory", "another")
 

@@ -12,7 +12,7 @@ from models.fields import Field
 
 Format = Literal["json+base64", "json"]
 DTYPE = "float32"
-CASTABLE = (*json.DTYPES, "uint64", "bool")
+CASTABLE = (*json.DTYPES, "bool")
 KEYS = ("object_type", "shape", "dtype", "data")
 ENCODINGS = ("base64", "json", "raw")  # raw: the clients' other word for nested lists
 

@@ -3,26 +3,12 @@
 Ranges are tried by falling q; the format is what follows the slash: application/json+base64; gpu_transport=none.
 """
 
-from collections.abc import Mapping
-
 from api.errors import NotAcceptable
+from api.negotiation import media_ranges
 from api.protocols.tesseract.arrays import Format
 
 FORMATS: tuple[Format, ...] = ("json+base64", "json")
 UNOFFERED = ("gpu_transport", "compression")  # parameters for which only "none" can be had
-
-
-def _parsed(part: str) -> tuple[str, dict[str, str]]:
-    kind, *rest = part.strip().lower().split(";")
-    pairs = (item.partition("=") for item in rest)
-    return kind.strip(), {key.strip(): value.strip().strip('"') for key, _, value in pairs}
-
-
-def _weight(parameters: Mapping[str, str]) -> float:
-    try:
-        return float(parameters.get("q", "1"))
-    except ValueError:
-        return 0.0
 
 
 def _format_of(kind: str) -> Format | None:
@@ -36,11 +22,10 @@ def negotiate(header: str | None) -> Format:
 
     Raises NotAcceptable.
     """
-    ranges = [_parsed(part) for part in (header or "*/*").split(",")]
-    for kind, parameters in sorted(ranges, key=lambda item: -_weight(item[1])):
+    for kind, parameters in media_ranges(header):
         form = _format_of(kind)
         plain = all(parameters.get(key, "none") == "none" for key in UNOFFERED)
-        if form is not None and plain and _weight(parameters) > 0.0:
+        if form is not None and plain:
             return form
     offered = ", ".join(f"application/{form}" for form in FORMATS)
     raise NotAcceptable(

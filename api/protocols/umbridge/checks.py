@@ -60,7 +60,7 @@ async def named(request: Request) -> tuple[Model, dict[str, Any]]:
     document = requests.parse_document(raw) if raw.strip() else {}
     name = document.get("name", viewed)
     if viewed is not None and name != viewed:
-        raise UnknownModel(repr(name)[:40], [viewed])
+        raise UnknownModel(str(name)[:40], [viewed])
     return find(repository, name), document
 
 

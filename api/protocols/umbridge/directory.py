@@ -64,7 +64,7 @@ def find(repository: Repository, name: object, version: str | None = None) -> Mo
     Raises UnknownModel, UnknownVersion.
     """
     if not isinstance(name, str):
-        raise UnknownModel(repr(name)[:40], names(repository))
+        raise UnknownModel("nothing" if name is None else repr(name)[:40], names(repository))
     surrogate = repository.get(name.removesuffix(HALF_WIDTH), version)
     if name.endswith(HALF_WIDTH) and not surrogate.calibrations:
         raise UnknownModel(name, names(repository))

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from api.encodings import json
-from api.errors import STATUS, error_headers
+from api.errors import STATUS, error_headers, named_text
 from models import errors
 
 KINDS = {
@@ -36,7 +36,7 @@ def refusal(error: errors.SurrogateError) -> tuple[str, int]:
 
 def _domain(request: Request, error: errors.SurrogateError) -> Response:
     kind, status = refusal(error)
-    return _error(kind, str(error), status, error_headers(error))
+    return _error(kind, named_text(error), status, error_headers(error))
 
 
 def _framework(request: Request, error: HTTPException) -> Response:
