@@ -281,7 +281,8 @@ def _derivatives(report: Report) -> str:
 
 def _explanations(report: Report) -> str:
     e = report["explanations"]
-    nodes = f"8 to {e['nodes_max']} nodes (median {e['nodes_median']:.0f})" if "nodes_max" in e else "8 nodes"
+    most = e.get("nodes_max", 8)
+    nodes = f"8 to {most} nodes (median {e['nodes_median']:.0f})" if most > 8 else "8 nodes"
     text = (
         f"Integrated gradients with {nodes}: completeness gap median {e['completeness_gap_median']:.1e}, largest "
         f"{e['completeness_gap_max']:.1e} over {e['cases']} cases ({e['cases_above_1e-4']} above 1e-4); over the sum of "

@@ -62,7 +62,8 @@ def interval(
         half = float(kept.half_widths(stored, weights, prediction.own_scale[:1], level)[0])
     except UnsupportedLevel as error:
         return Interval(None, nothing(name, "interval", truth, f"too few calibration residuals: {error}", level))
-    reason = f"request exchangeable with {kept.count} calibration inputs; the quantity was not chosen from residuals"
+    dependent = "" if kept.blocks in (None, kept.count) else f" in {kept.blocks} independent blocks"
+    reason = f"request exchangeable with {kept.count} calibration inputs{dependent}; the quantity was not chosen from residuals"
     claim = Statement(name, "interval", half, "statistical", level, truth, (reason,))
     return Interval(_possible(quantity, weights, value - half, value + half), claim)
 

@@ -304,6 +304,17 @@ def test_own_means_keep_the_level_of_each_station_and_turn_directions_the_short_
         assert not item.axes or np.ptp(found[item.name]) > 0.0
 
 
+def test_a_path_from_level_ground_keeps_hollows_that_the_height_above_the_sea_would_round_away(generator):
+    surrogate = load_surrogate(SHIPPED / "flood" / "1", RuntimeOptions())
+    sample = {name: values[0] for name, values in example(surrogate).items()}
+    quantity = make_quantity(surrogate.manifest.outputs, None, {"type": "norm"})
+    relief = 1e-4 * generator.standard_normal((2, 64, 64))
+    found = Functional(surrogate, sample, quantity, exact=True).batch(
+        {"elevation": sample["elevation"].mean(dtype=np.float64) + relief}
+    )
+    np.testing.assert_allclose(found["elevation"], relief, rtol=SINGLE, atol=EXACT)
+
+
 def test_fields_of_named_values_alone_have_one_own_mean():
     found = explain(by_hand.stations(), {"now": np.array([[1.0, 3.0]])}, Request({"type": "norm"}, "occlusion"))
     np.testing.assert_array_equal(found.plan.baseline.values["now"], [[2.0, 2.0]])
