@@ -260,6 +260,9 @@ def _values(item: Field, value: Any) -> np.ndarray:
     """
     if isinstance(value, xr.DataArray):
         value = _arranged(item, value)
+    if isinstance(value, np.ndarray) and (value.dtype.kind == "c" or np.ma.is_masked(value)):
+        got = "complex numbers" if value.dtype.kind == "c" else "some that are masked"
+        raise _refused("wrong-type", item.name, "real numbers at every node", got, "Take a part, or fill them.")
     if item.is_time:
         return _dates(value)
     try:
@@ -638,7 +641,9 @@ class Zoo(Mapping[str, "Model"]):
         self._connection = connection
         try:
             listed = connection.get("models").json()["models"]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, Problem) as error:
+            if isinstance(error, Problem) and error.status != httpx.codes.NOT_FOUND:
+                raise
             remedy = "Give the address under which its page is found, without /v1."
             raise _refused("no-service", "url", f"a service at {connection.url}", "another answer", remedy) from error
         self._entries: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in listed}

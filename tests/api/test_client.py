@@ -285,6 +285,8 @@ WRONG: dict[str, tuple[str, Callable[[xr.DataArray, str], object]]] = {
     "two more axes": ("wrong-dimensions", lambda value, _: value.expand_dims(("a", "b"))),
     "another unit": ("wrong-units", lambda value, _: value.assign_attrs(units="furlong")),
     "text": ("wrong-type", lambda *_: "heavy"),
+    "masked": ("wrong-type", lambda value, _: np.ma.masked_equal(value.values, value.values.flat[0])),
+    "complex": ("wrong-type", lambda value, _: value.values + 0j),
 }
 
 
@@ -519,7 +521,7 @@ def test_where_nothing_listens_is_said_after_the_retries(naps):
 
 
 def test_another_site_is_no_service(server):
-    with pytest.raises(Problem, match="not-found"):
+    with pytest.raises(Problem, match=r"no-service.*without /v1"):
         connect(f"{server}/v1")
 
 
