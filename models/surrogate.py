@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from models.bundle import CALIBRATION_FILE, GRAPH_FILES, RESIDUALS_FILE, Bundle
-from models.errors import BrokenBundle, NotOffered, UnsupportedLevel
+from models.errors import BrokenBundle, InvalidInput, NotOffered, UnsupportedLevel
 from models.fields import LEAD_TIME, Field, LeadTimes, check_names, check_values
 from models.manifest import MANIFEST_FILE, Manifest
 from models.physical_model import Arrays, Features, PhysicalModel, Summary
@@ -25,6 +25,7 @@ from models.validity import Domain, Validity
 
 Band = Literal["simultaneous", "pointwise"]
 ENERGY_NORMS = ("energy", "space_time_energy")
+LARGE_DIRECTION = 1e18  # about the root of float32's largest: beyond it the direction is to blame for an overflow
 
 
 @dataclass(frozen=True)
@@ -500,10 +501,18 @@ class Surrogate:
         return dict(zip(outputs, results[:count], strict=True)), dict(zip(outputs, results[count:], strict=True))
 
     def _run_derivative(self, kind: str, inputs: Arrays, directions: Arrays) -> list[np.ndarray]:
-        """Derivative graphs take the inputs in order, then the directions."""
+        """Derivative graphs take the inputs in order, then the directions.
+
+        Raises InvalidInput for directions so large that the derivative along them overflows.
+        """
         graph = self.require(kind)
         feeds = (*_float32(inputs).values(), *_float32(directions).values())
-        return graph.run(dict(zip(graph.inputs, feeds, strict=True)))
+        results = graph.run(dict(zip(graph.inputs, feeds, strict=True)))
+        largest = max(float(np.abs(values).max()) for values in directions.values())
+        if largest > LARGE_DIRECTION and not all(np.isfinite(found).all() for found in results):
+            got = f"an overflow along directions of up to {largest:g}"
+            raise InvalidInput("derivatives in the range of float32", got, "They are linear: scale the direction down.")
+        return results
 
     def band_statements(
         self,

@@ -293,6 +293,8 @@ def test_derivatives_check_their_second_array(client):
     assert_problem(client.post("/v1/models/darcy/jvp", json=infinite), 422, "not-finite", "tangent.permeability")
     batch = body() | {"tangent": {"permeability": [GOOD.tolist()] * 2}}
     assert_problem(client.post("/v1/models/darcy/jvp", json=batch), 422, "wrong-shape", "tangent.permeability")
+    steep = body() | {"tangent": {"permeability": [[1e38] * 85] * 85}}
+    assert_problem(client.post("/v1/models/darcy/jvp", json=steep), 422, "invalid-input", None)
 
 
 def test_codes_are_kebab_case():

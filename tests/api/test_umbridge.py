@@ -180,6 +180,7 @@ ORDER = {
     "a boolean among the numbers": ("Evaluate", GOOD | {"input": [[True] * SIZE]}, "InvalidInput", "got bool"),
     "a null among the numbers": ("Evaluate", GOOD | {"input": [[None] * SIZE]}, "InvalidInput", "NoneType"),
     "values out of range": ("Evaluate", GOOD | {"input": [[-1.0] * SIZE]}, "InvalidInput", r"in \[0.001, 1000\]"),
+    "a derivative beyond single precision": ("Gradient", GOOD | {"sens": [1e38] * SIZE}, "InvalidInput", "scale the direction"),
     "a direction beyond single precision": ("Gradient", GOOD | {"sens": [1e300] * SIZE}, "InvalidInput", "in size"),
 }  # fmt: skip
 
