@@ -6,7 +6,7 @@ from models.physical_model import KeptResiduals, Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=512,
-    splits=usual_splits(2000, 60, 200, 1000, 1000, 1000),
+    splits=usual_splits(2000, 60, 200, 1000, 400, 500),
     unlabelled=Split(20, 5000),
     principal_components=20,
     architecture="fno_1d",
