@@ -7,7 +7,7 @@ from models.physical_model import Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=33,
-    splits=usual_splits(1200, 50, 200, 500, 1000, 1000),
+    splits=usual_splits(1200, 50, 200, 1000, 1000, 1000),
     unlabelled=Split(20, 2500),
     principal_components=20,
     architecture="modal_fno",
