@@ -12,6 +12,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from models.repository import SHIPPED
 
 PREFIX = "SURROGATE_"
+# what a refusal of too much names
+BODY_SETTING, BATCH_SETTING, VALUES_SETTING = (
+    f"{PREFIX}{name}" for name in ("MAX_BODY_BYTES", "MAX_BATCH", "MAX_VALUES")
+)
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA")
 """Signatures with a public key only: with a shared secret, whoever can verify can also issue."""
 

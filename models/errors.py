@@ -121,10 +121,11 @@ class SeedTaken(InvalidInput):
 
 
 class TooLarge(InvalidInput):
-    """More data than the limit; found before memory is taken."""
+    """More data than the limit, which may be a `setting` of the service; found before memory is taken."""
 
-    def __init__(self, field: str, expected: str, got: str) -> None:
-        super().__init__(expected, got, "Split the request.", field)
+    def __init__(self, field: str, expected: str, got: str, setting: str = "") -> None:
+        remedy = f"Split the request, or have {setting} raised." if setting else "Split the request."
+        super().__init__(expected, got, remedy, field)
 
 
 class UnknownModel(SurrogateError):

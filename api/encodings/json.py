@@ -10,6 +10,7 @@ import numpy as np
 import orjson
 
 from api.encodings import times
+from api.settings import BATCH_SETTING
 from models.errors import MalformedArray, TooLarge, WrongShape, WrongType
 from models.fields import Field
 
@@ -49,7 +50,7 @@ def decode_input(field: Field, name: str, value: Any, max_batch: int) -> tuple[n
     if not values:
         raise WrongShape(name, "at least one sample", "an empty batch")
     if len(values) > max_batch:
-        raise TooLarge(name, f"at most {max_batch} samples", f"{len(values)}")
+        raise TooLarge(name, f"at most {max_batch} samples", f"{len(values)}", BATCH_SETTING)
     if field.role == "reference_time":
         return np.array([times.decode(name, item) for item in values]), isinstance(value, list)
     for item in values:
@@ -89,7 +90,7 @@ def check_shape(field: Field, name: str, shape: tuple[int, ...], max_batch: int)
     if batched and shape[0] == 0:
         raise WrongShape(name, "at least one sample", "an empty batch")
     if batched and shape[0] > max_batch:
-        raise TooLarge(name, f"at most {max_batch} samples", f"{shape[0]}")
+        raise TooLarge(name, f"at most {max_batch} samples", f"{shape[0]}", BATCH_SETTING)
     return batched
 
 

@@ -14,6 +14,7 @@ from api.encodings import json
 from api.errors import MalformedBody, NotAcceptable, UnsupportedMediaType
 from api.negotiation import media_ranges
 from api.service import Visit, service_of, visit_of
+from api.settings import VALUES_SETTING
 from models.contract import Wish
 from models.errors import MissingField, TooLarge, UnknownField, UnknownOption, WrongShape, WrongType
 from models.fields import Field
@@ -145,7 +146,7 @@ def check_answer_size(request: Request, surrogate: Surrogate, count: int, frames
     size = sum(math.prod(item.shape) for item in surrogate.manifest.outputs)
     values = count * frames * size * surrogate.manifest.members
     if values > limit:
-        raise TooLarge("inputs", f"an answer of at most {limit} numbers", f"{values}")
+        raise TooLarge("inputs", f"an answer of at most {limit} numbers", f"{values}", VALUES_SETTING)
 
 
 def head(surrogate: Surrogate) -> dict[str, Any]:

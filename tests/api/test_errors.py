@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from api.encodings.npy import decode
 from api.errors import STATUS, code_of
+from api.settings import BATCH_SETTING, BODY_SETTING, PREFIX, VALUES_SETTING, Settings
 from models import errors
 from models.fields import Axis, Field
 
@@ -183,6 +184,15 @@ def test_bodies_beyond_the_limit_are_refused_by_header_and_by_count(client, serv
 
     headers = {"Content-Type": "application/json"}
     assert_problem(client.post(PREDICT, content=chunks(), headers=headers), 413, "too-large", "body")
+
+
+def test_a_refusal_of_too_much_names_the_setting(client):
+    found = client.post(PREDICT, content=b" " * (2 * 2**20 + 1), headers={"Content-Type": "application/json"}).json()
+    assert BODY_SETTING in found["remedy"]
+    found = client.post(PREDICT, json=body([GOOD.tolist()] * 5)).json()
+    assert BATCH_SETTING in found["remedy"]
+    for setting in (BODY_SETTING, BATCH_SETTING, VALUES_SETTING):
+        assert setting.removeprefix(PREFIX).lower() in Settings.model_fields
 
 
 def npy(array: np.ndarray, **options: object) -> bytes:

@@ -4,6 +4,7 @@ import gzip
 import zlib
 
 from api.errors import MalformedBody, UnsupportedMediaType
+from api.settings import BODY_SETTING
 from models.errors import TooLarge
 
 WINDOWS = {"gzip": 31, "deflate": 15}
@@ -28,7 +29,7 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
             part = stream.decompress(body[start : start + PIECE], limit - size + 1)
             size += len(part)
             if size > limit:
-                raise TooLarge("body", f"at most {limit} bytes when unpacked", "more")
+                raise TooLarge("body", f"at most {limit} bytes when unpacked", "more", BODY_SETTING)
             parts.append(part)
             if stream.eof and (stream.unused_data or start + PIECE < len(body)):
                 raise _malformed(encoding, "one with bytes after its end")

@@ -18,6 +18,7 @@ import orjson
 from api.encodings.json import holds_truth_values
 from api.errors import MalformedBody
 from api.protocols.open_inference.tensors import NUMBERS, Contract, Tensor, input_type
+from api.settings import BATCH_SETTING
 from models.errors import (
     InvalidInput,
     MalformedArray,
@@ -272,7 +273,7 @@ def _shape(field: Field, shape: Any, max_batch: int) -> tuple[int, ...]:
     if shape[0] == 0:
         raise WrongShape(field.name, "at least one sample", "an empty batch")
     if shape[0] > max_batch:
-        raise TooLarge(field.name, f"at most {max_batch} samples", f"{shape[0]}")
+        raise TooLarge(field.name, f"at most {max_batch} samples", f"{shape[0]}", BATCH_SETTING)
     return tuple(shape)
 
 
