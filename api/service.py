@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from api import telemetry
 from api.admission import Gate
 from api.errors import BodyTooSlow
-from api.settings import Settings
+from api.settings import BODY_SETTING, Settings
 from models.batching import Engine, Results
 from models.contract import Costs
 from models.errors import Abandoned, TooLarge, UnknownModel, UnknownOption, UnknownVersion
@@ -33,8 +33,9 @@ from models.ticket import Ticket, holding
 
 Result = TypeVar("Result")
 DEADLINE_HEADER = "x-request-timeout"
-# seconds: the loop, which writes answers for as long, does such work sooner than a worker that takes turns
-SHORT = 1e-3
+# seconds: threads that compute in Python take turns every 5 ms (sys.getswitchinterval), so handing over less than that
+# keeps the loop waiting for longer than the work itself would
+SHORT = 3e-3
 RECENT = 0.1  # weight of the latest in a mean of recent times
 
 
@@ -150,7 +151,7 @@ class Visit:
         declared = self.header(b"content-length") or "0"
         size = int(declared) if declared.isdigit() else 0
         if size > settings.max_body_bytes:
-            raise TooLarge("body", f"at most {settings.max_body_bytes} bytes", declared)
+            raise TooLarge("body", f"at most {settings.max_body_bytes} bytes", declared, BODY_SETTING)
         asked = self._asked_seconds() if seconds is None else seconds
         seconds = min(settings.request_seconds, asked or settings.request_seconds)
         gate = self.service.gate(model)
@@ -213,7 +214,7 @@ class Visit:
             part = message.get("body", b"")
             size += len(part)
             if size > limit:
-                raise TooLarge("body", f"at most {limit} bytes", "more")
+                raise TooLarge("body", f"at most {limit} bytes", "more", BODY_SETTING)
             self.hold(size)
             parts.append(part)
             if not message.get("more_body", False):
