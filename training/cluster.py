@@ -11,7 +11,12 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 AHEAD = 4  # tasks submitted per thread: enough to keep it busy, few enough that waiting tasks and results stay small
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+# workers compute with one thread, and keep memory that they free: Dask has all beyond 64 KiB given back at once, and
+# solvers that allocate an array in every line then spend more time on page faults than on computing
+WORKER_VARIABLES = {
+    "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1",
+    "MALLOC_TRIM_THRESHOLD_": str(2**28), "MALLOC_MMAP_THRESHOLD_": str(2**25),
+}  # fmt: skip
 
 
 def run(function: Callable[[Task], Result], tasks: Iterable[Task], scheduler: str | None = None) -> Iterator[Result]:
@@ -20,8 +25,8 @@ def run(function: Callable[[Task], Result], tasks: Iterable[Task], scheduler: st
         with Client(scheduler) as client:
             yield from _collect(client, function, iter(tasks))
         return
-    for variable in THREAD_VARIABLES:
-        os.environ.setdefault(variable, "1")
+    for variable, value in WORKER_VARIABLES.items():
+        os.environ.setdefault(variable, value)
     waiting = iter(tasks)
     head = list(islice(waiting, os.cpu_count() or 1))
     if not head:
