@@ -17,7 +17,7 @@ BLOCK = re.compile(r"(<!-- generated: faults -->\n).*?(\n<!-- end -->)", re.DOTA
 
 def pytest_addoption(parser):
     parser.addoption("--into", type=Path, default=None, help="Markdown file whose generated block gets the results")
-    parser.addoption("--soak-seconds", type=float, default=480.0, help="length of the soak")
+    parser.addoption("--soak-seconds", type=float, default=300.0, help="length of the soak")
 
 
 def pytest_terminal_summary(terminalreporter, config):
