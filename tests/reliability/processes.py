@@ -1,5 +1,6 @@
 """The service as a process that can be killed, confined and watched."""
 
+import json
 import os
 import subprocess
 import sys
@@ -64,3 +65,10 @@ def running(
         finally:
             process.kill()
             process.wait(20)
+
+
+def health(address: str, times: int) -> list[float]:
+    """Seconds that health took, asked so often by a process of its own."""
+    command = [sys.executable, "-m", "tests.reliability.asking", address, str(times)]
+    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True)
+    return list(json.loads(done.stdout))
