@@ -123,7 +123,10 @@ class Visit:
         self._watcher: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._read_all = False
-        self.model, self.concluded = "", 0.0
+        self.model = ""
+        self.received = self.called = self.concluded = (
+            0.0  # when the body was there, the work began, its result was there
+        )
         self.route: tuple[RouteStep, ...] = ()
         self.spent: tuple[int, int] | None = None  # ns in the queue and in the runs of the forward graph
         self._headers = dict(reversed(scope["headers"]))  # of several of one name the first counts
@@ -219,7 +222,7 @@ class Visit:
             parts.append(part)
             if not message.get("more_body", False):
                 break
-        self._read_all = True
+        self._read_all, self.received = True, time.perf_counter()
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def hold(self, size: int) -> None:
@@ -276,6 +279,7 @@ class Visit:
 
         Raises DeadlinePassed, Abandoned.
         """
+        self.called = self.called or time.perf_counter()
         found = await self._linger().run_in_executor(self.service.callers, holding, self.ticket, work)
         self.concluded = time.perf_counter()
         return found

@@ -15,6 +15,8 @@ from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.service import Visit
+
 VARIABLES = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 NAME = "surrogates"
 ROUTE, CODE = "http.route", "http.response.status_code"
@@ -106,22 +108,32 @@ def _note_status(span: Span, status: int) -> None:
 
 def steps(scope: Scope, began: float, ended: float) -> Iterator[Step]:
     """(name, start, end) of every step of a request that has computed something, one after the other."""
-    visit = scope.get("visit")
+    visit: Visit | None = scope.get("visit")
     if visit is None or not visit.model or not visit.concluded:
         return
-    moments = [] if visit.route else [("work", 1e-9 * visit.ticket.computed_ns)]
-    for step in visit.route:
-        seconds = 1e-3 * step.milliseconds
-        if step.step == "surrogate":
-            moments += _parts(seconds, *visit.spent)
-        else:
-            moments.append((step.step, seconds))
+    moments = _of_route(visit) if visit.route else _of_call(visit)
     start = max(began, visit.concluded - sum(seconds for _, seconds in moments))
     yield "read", began, start
     for name, seconds in moments:
         yield name, start, start + seconds
         start += seconds
     yield "encode", visit.concluded, ended
+
+
+def _of_route(visit: Visit) -> list[tuple[str, float]]:
+    """Seconds of the steps that the answer itself tells."""
+    moments = []
+    for step in visit.route:
+        seconds = 1e-3 * step.milliseconds
+        moments += _parts(seconds, *(visit.spent or (0, 0))) if step.step == "surrogate" else [(step.step, seconds)]
+    return moments
+
+
+def _of_call(visit: Visit) -> list[tuple[str, float]]:
+    """Seconds of what every call has, for answers that tell no steps: derivatives of all faces."""
+    ticket = visit.ticket
+    worked = _parts(visit.concluded - visit.called, ticket.queued_ns, ticket.computed_ns)
+    return [("decode", visit.called - visit.received), *worked]
 
 
 def _parts(seconds: float, queued_ns: int, computed_ns: int) -> list[tuple[str, float]]:

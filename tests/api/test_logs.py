@@ -23,6 +23,7 @@ from models.repository import SHIPPED
 from tests.api.access_files import write_key
 from tests.conftest import ROOT, free_port, wait_until_served
 from tests.raw_http import connect
+from tests.served_examples import inputs_of
 
 PAYLOAD = 0.123456789
 LIMIT = 2**20
@@ -34,6 +35,7 @@ UNREAD = {
     START + b"X\x00: forged\r\n\r\n": 400,
     START + b"Content-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\nforged\r\n": 400,
 }
+PREDICT, FORECAST, EXPLAIN = (f"/v1/models/{{name}}/{call}" for call in ("predict", "forecast", "explain"))
 PARENT = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
 
 
@@ -152,7 +154,10 @@ def test_nothing_of_a_payload_a_key_or_a_query_is_written(logged):
 
 @pytest.fixture(scope="module")
 def spans(zoo):
-    """Spans of a prediction, a refusal, forecasts and an explanation, and the answers; the first in a caller's context."""
+    """Spans of a prediction, a refusal, forecasts, an explanation and derivatives of two faces, and the answers.
+
+    The first stands in a caller's context.
+    """
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
     app = create_app(Settings(zoo=zoo, reload_seconds=0))
@@ -175,27 +180,40 @@ def spans(zoo):
                 await link.post("/v1/models/site_weather/forecast", json=whole),
                 await link.post("/v1/models/site_weather/forecast", json=whole, headers={"Accept": LINES}),
                 await link.post("/v1/models/site_weather/explain", json=body | {"quantity": quantity}),
+                *[await link.post(path, json=asked) for path, asked in derivatives(body).items()],
             ]
 
     answers = asyncio.run(ask())
     return exporter.get_finished_spans(), answers
 
 
+def derivatives(body: dict) -> dict[str, dict]:
+    """Calls of derivatives along wind speed, the first input, by path."""
+    name, inputs = "site_weather", body["inputs"]
+    vectors = [values.ravel().tolist() for values in inputs_of(body).values()]
+    return {
+        f"/v1/models/{name}/jvp": {"inputs": inputs, "tangent": {"wind_speed": inputs["wind_speed"]}},
+        "/umbridge/ApplyJacobian": {"name": name, "input": vectors, "vec": vectors[0], "inWrt": 0, "outWrt": 0},
+    }
+
+
 @pytest.mark.parametrize(
-    ("index", "call", "wanted"),
+    ("index", "path", "wanted"),
     [
-        (0, "predict", {"validate", "queue", "run", "uncertainty", "validity"}),
-        (2, "forecast", {"decode", "validate", "validity", "queue", "run", "uncertainty", "bound"}),
-        (3, "forecast", {"decode", "validate", "validity", "queue", "run", "uncertainty", "bound"}),
-        (4, "explain", {"decode", "validate", "run", "validity", "attribution", "checks", "interval"}),
+        (0, PREDICT, {"validate", "queue", "run", "uncertainty", "validity"}),
+        (2, FORECAST, {"decode", "validate", "validity", "queue", "run", "uncertainty", "bound"}),
+        (3, FORECAST, {"decode", "validate", "validity", "queue", "run", "uncertainty", "bound"}),
+        (4, EXPLAIN, {"decode", "validate", "run", "validity", "attribution", "checks", "interval"}),
+        (5, "/v1/models/{name}/jvp", {"decode", "queue", "run", "collect"}),
+        (6, "/umbridge/ApplyJacobian", {"decode", "queue", "run", "collect"}),
     ],
-    ids=["predict", "forecast", "forecast as a stream", "explain"],
+    ids=["predict", "forecast", "forecast as a stream", "explain", "jvp", "ApplyJacobian"],
 )
-def test_a_request_has_a_span_for_each_step_one_after_the_other(spans, index, call, wanted):
+def test_a_request_has_a_span_for_each_step_one_after_the_other(spans, index, path, wanted):
     found, answers = spans
     assert answers[index].status_code == 200, answers[index].text
     root = root_of(found, answers[index])
-    assert root.name == f"POST /v1/models/{{name}}/{call}" and root.attributes["http.route"] in root.name
+    assert (root.name, root.attributes["http.route"]) == (f"POST {path}", path)
     steps = sorted(
         (s for s in found if s.parent and s.parent.span_id == root.context.span_id), key=lambda s: s.start_time
     )
