@@ -2,14 +2,18 @@
 
 A statistical band is, where the solver computes its truth, if it holds the solution; a guarantee B of ‖u − v‖ is refuted
 by a solution w with its own guarantee B′ if ‖v − w‖ > B + B′. The sample is biased, for only answers that missed a
-tolerance are solved, but it is free.
+tolerance are solved, and of a trajectory only the lead times that were asked for are seen, but it is free.
 """
 
-from collections.abc import Iterator
+import math
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from models.contract.case import Case, State
+from models.contract.reached import Statements
+from models.physical_model import Arrays
 from models.statements import Kind
 from models.surrogate import Answer, Interval
 from models.uncertainty import has_lead_times
@@ -19,9 +23,7 @@ Audits = Iterator[tuple[Kind, bool]]
 
 
 def audited(case: Case, answer: Answer, index: int, own: State, solution: State) -> tuple[tuple[Kind, bool], ...]:
-    """Of one sample that ended at the solver; nothing of the frames of a forecast, whose times are the client's."""
-    if case.times is not None:
-        return ()
+    """Of one sample that ended at the solver, or of its forecast."""
     return (*_bands(case, answer, index, solution), *_guarantees(case, own, solution))
 
 
@@ -32,10 +34,11 @@ def _bands(case: Case, answer: Answer, index: int, solution: State) -> Audits:
     if physics is None or not physics.solves_truth or answer.question.band != "simultaneous":
         return
     for name in sorted(stated):
-        band, item = answer.bands[name], case.surrogate.manifest.output(name)
+        band = answer.bands[name]
         if band is not None:
             inside = _is_inside(band, index, solution.outputs[name]) | (answer.predictions[name].scale[index] <= 0)
-            for claim in inside.reshape(item.shape[0] if has_lead_times(item) else 1, -1):
+            alone = has_lead_times(case.surrogate.manifest.output(name))
+            for claim in inside.reshape(len(inside) if alone else 1, -1):
                 yield "statistical", bool(claim.all())
 
 
@@ -49,9 +52,32 @@ def _guarantees(case: Case, own: State, solution: State) -> Audits:
         return
     # what is stated after a refinement is about a finer function than the one that is returned
     known = solution.statements if case.corrector is None else physics.statements(case.inputs, solution.outputs)
-    proven = {(s.quantity, s.norm): s.value for s in known if s.kind == "guaranteed" and not s.relative}
-    apart = physics.distances(case.inputs, own.outputs, solution.outputs)
-    for one in own.statements:
-        other = proven.get((one.quantity, one.norm))
-        if one.kind == "guaranteed" and not one.relative and one.norm in apart and None not in (one.value, other):
-            yield "guaranteed", apart[one.norm] <= float(one.value or 0.0) + float(other or 0.0)
+    ours, theirs = _proven(own.statements), _proven(known)
+    pairs = zip(_moments(case, own.outputs), _moments(case, solution.outputs), strict=True)
+    for number, (mine, other) in enumerate(pairs):
+        for norm, apart in physics.distances(case.inputs, mine, other).items():
+            allowed = ours[norm][number] + theirs[norm][number]
+            if math.isfinite(allowed):
+                yield "guaranteed", apart <= allowed
+
+
+def _proven(statements: Statements) -> Mapping[str, Sequence[float]]:
+    """Values of absolute guarantees by norm, one for each time at which there is one; infinite where nothing is."""
+    found = defaultdict(list)
+    for one in statements:
+        if one.kind == "guaranteed" and not one.relative:
+            found[one.norm].append(math.inf if one.value is None else one.value)
+    return found
+
+
+def _moments(case: Case, outputs: Arrays) -> Sequence[Arrays]:
+    """What guarantees are about: the whole answer, or where lead times are an input each frame by itself.
+
+    Nothing of a forecast without all of the lead times that one guarantee is about.
+    """
+    lead = case.surrogate.lead_times
+    if case.times is None or lead is None:
+        return (outputs,)
+    if lead.input is None:
+        return (outputs,) if len(case.times) == lead.frames else ()
+    return [{name: values[frame] for name, values in outputs.items()} for frame in range(len(case.times))]

@@ -47,6 +47,7 @@ physical_model = PhysicalModel(
     statements=bound.statements,
     bounds=(("space_time_energy", "guaranteed"), ("l2", "guaranteed")),
     relative_bound=bound.relative_bound,
+    distances=bound.distances,
     audit=bound.audit,
     audits={
         "smooth": 500,

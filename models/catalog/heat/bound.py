@@ -258,3 +258,13 @@ def audit(inputs: Arrays, outputs: Arrays) -> Audit:
     (coarse, _), (fine, size) = (_energy_error(inputs, times, frames, refinement) for refinement in (2, 4))
     estimate = fine + max(fine - coarse, 0.0) / 3.0
     return Audit(upper, 0.0, float(np.sqrt(min(coarse, fine))), float(np.sqrt(estimate)), float(np.sqrt(size)))
+
+
+def distances(inputs: Arrays, outputs: Arrays, others: Arrays) -> dict[str, float]:
+    """(∫|||v − w|||²)^{1/2} of the functions that two answers stand for; both start alike."""
+    medium = np.asarray(inputs["diffusivity"], dtype=np.float64)
+    (times, frames), (_, beside) = with_start(inputs, outputs), with_start(inputs, others)
+    _, weights, to_values, _ = _quadrature(tuple(times.tolist()))
+    apart, coefficient = interpolate(frames - beside, medium), control_volumes(medium)
+    squares = [bilinear.energy_squared(np.tensordot(row, apart, 1), coefficient) for row in to_values]
+    return {"space_time_energy": float(np.sqrt(weights @ squares))}
