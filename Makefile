@@ -121,4 +121,5 @@ runs/tools/%/.ready:
 	@touch $@
 
 clean:
+	[ ! -d runs/image ] || bash .ci/image/engine
 	rm -rf $(VENV) runs

@@ -7,6 +7,7 @@ Nothing has a network: the service is asked from inside its own network namespac
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -206,6 +207,7 @@ def revision(image: str) -> str:
 
 def main() -> int:
     """Look at one image."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # so that what runs is ended and removed
     image, seen, failed = sys.argv[1], {}, 0
     for name, check in CHECKS.items():
         try:
