@@ -41,6 +41,12 @@ def test_rules_that_are_wrong_fail_them(tmp_path, right, wrong):
     assert promtool("test", "rules", str(tmp_path / "rules_test.yml")).returncode == 1
 
 
+def test_every_alert_has_a_case_in_which_it_fires():
+    cases = yaml.safe_load((FOLDER / "rules_test.yml").read_text(encoding="utf-8"))["tests"]
+    fires = {one["alertname"] for case in cases for one in case["alert_rule_test"] if one["exp_alerts"]}
+    assert fires == {rule["alert"] for rule in rules() if "alert" in rule}
+
+
 def test_every_metric_that_is_looked_at_exists():
     found = {name for text in expressions() for name in METRIC.findall(text)}
     assert len(found) > 15
