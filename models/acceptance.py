@@ -5,7 +5,7 @@ Doing so also warms it: sessions allocate, features compile.
 
 import numpy as np
 
-from models.batching import LARGEST_BATCH, measure
+from models.batching import LARGEST_BATCH, measure, spread
 from models.bundle import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILES
 from models.errors import BrokenBundle
 from models.physical_model import Arrays
@@ -90,6 +90,7 @@ def tune(surrogate: Surrogate) -> None:
     """Measure the best batch sizes; derivative graphs keep more per sample, so theirs is at most the forward graph's."""
     forward = surrogate.graphs["model"]
     measure(forward)
+    spread(forward)
     for graph in surrogate.graphs.values():
         if graph is not forward:
             measure(graph, forward.batch or LARGEST_BATCH, DERIVATIVE_SECONDS)

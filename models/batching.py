@@ -1,12 +1,13 @@
 """Requests in flight → batches, without waiting: while a session runs, what arrives joins the next batch.
 
-An idle engine starts at once. Batches hold samples of one graph (so of one model and version) and one shape, at most as
-many as run fastest (`best_batch`); larger requests run in parts, between which others get their turn, oldest first.
+An idle engine starts at once, on every core if nothing else runs. Batches hold samples of one graph (so of one model and
+version) and one shape, at most as many as run fastest (`measure`), and leave others their share; larger requests run in parts, between which others get their turn, oldest first.
 Expired and abandoned work in the queue never runs; a run is stopped when nobody waits for it any more. A graph that takes
 less time than handing it to another thread does not queue at all.
 """
 
 import logging
+import math
 import threading
 import time
 from bisect import bisect_left
@@ -28,6 +29,7 @@ Key = tuple[int, tuple[tuple[int, ...], ...]]
 LARGEST_BATCH = 16
 UNMEASURED_BATCH = 4
 WORTHWHILE = 0.97  # a larger batch must save this much per sample to be preferred: latency counts too
+SPREADING_ROUNDS = 5
 AT_ONCE = 1e-4  # seconds: about what the way to another thread and back takes
 BOUNDS = tuple(round(1e9 * s) for s in (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5))
 RETRY_AFTER = 1.0
@@ -212,21 +214,22 @@ class Engine:
                         return
                     self._changed.wait()
                 batch = self._take()
+                is_alone = not (self._running or self._queues)
                 stop = Stop()
                 self._running[stop] = batch
             alive = [job for job in batch if job.ticket.reason is None]
             self._drop([job for job in batch if job.ticket.reason is not None])
             if alive:
-                self._run(alive, stop)
+                self._run(alive, stop, is_alone)
             with self._changed:
                 self._running.pop(stop)
 
     def _take(self) -> list[_Job]:
-        """The next batch: of the queue whose first job is the oldest, as many as run fastest."""
+        """The next batch: of the queue whose first job is the oldest, its share and no more than run fastest."""
         key = min(self._queues, key=lambda k: self._queues[k][0].since)
         queue = self._queues[key]
         batch = [queue.popleft()]
-        room = (batch[0].graph.batch or UNMEASURED_BATCH) - batch[0].count
+        room = min(batch[0].graph.batch or UNMEASURED_BATCH, self._share(key, batch[0].count)) - batch[0].count
         while queue and queue[0].count <= room:
             room -= queue[0].count
             batch.append(queue.popleft())
@@ -234,10 +237,21 @@ class Engine:
             del self._queues[key]
         return batch
 
-    def _run(self, batch: list[_Job], stop: Stop) -> None:
+    def _share(self, key: Key, taken: int) -> int:
+        """Of all samples of one key that are here, an equal part for every run and one for the queue.
+
+        So the next batch is there when a run ends, before those who got their answers have asked again.
+        """
+        if len(self._threads) == 1:
+            return LARGEST_BATCH
+        here = taken + sum(job.count for job in self._queues[key])
+        here += sum(job.count for some in self._running.values() for job in some if job.key == key)
+        return math.ceil(here / (len(self._threads) + 1))
+
+    def _run(self, batch: list[_Job], stop: Stop, is_alone: bool = False) -> None:
         graph, started = batch[0].graph, time.perf_counter_ns()
         try:
-            results = graph.execute(_joined(batch), stop)
+            results = graph.execute(_joined(batch), stop, is_alone)
         except Exception as error:  # noqa: BLE001  ONNX Runtime raises a dozen unrelated classes
             self._failed(batch, error)
             return
@@ -340,7 +354,19 @@ def measure(graph: Graph, largest: int = LARGEST_BATCH, seconds: float = 0.5) ->
     graph.shrink()
 
 
-def _timed(graph: Graph, feeds: Mapping[str, np.ndarray]) -> float:
+def spread(graph: Graph) -> None:
+    """Have runs that nothing goes on beside use every core, if that is faster."""
+    if not graph.spread():
+        return
+    feeds = graph.blank(graph.fixed_batch or 1)
+    graph.execute(feeds, is_alone=True)  # allocates
+    rounds = [[_timed(graph, feeds, is_alone) for is_alone in (False, True)] for _ in range(SPREADING_ROUNDS)]
+    narrow, wide = np.min(rounds, axis=0)
+    if wide > WORTHWHILE * narrow:
+        graph.narrow()
+
+
+def _timed(graph: Graph, feeds: Mapping[str, np.ndarray], is_alone: bool = False) -> float:
     started = time.perf_counter()
-    graph.execute(feeds)
+    graph.execute(feeds, is_alone=is_alone)
     return time.perf_counter() - started

@@ -5,7 +5,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -166,7 +166,8 @@ class Graph:
     """
 
     def __init__(self, bundle: Bundle, file: str, options: RuntimeOptions, scheduler: Scheduler | None = None) -> None:
-        self._session = _open(bundle, file, options)
+        self._bundle, self._session = bundle, _open(bundle, file, options)
+        self._spread: onnxruntime.InferenceSession | None = None
         found = bundle.manifest.document
         self.owner, self.file = f"{found.get('name', '')}/{found.get('version', '')}", file
         self.device = {name: kind for kind, name in PROVIDERS.items()}[self._session.get_providers()[0]]
@@ -194,25 +195,41 @@ class Graph:
         with self._busy:
             return self.execute(feeds)
 
-    def execute(self, feeds: Mapping[str, np.ndarray], stop: Stop | None = None) -> list[np.ndarray]:
-        """Run here and now; raises what ONNX Runtime raises, also when it was stopped."""
+    def execute(
+        self, feeds: Mapping[str, np.ndarray], stop: Stop | None = None, is_alone: bool = False
+    ) -> list[np.ndarray]:
+        """Run here and now, with every core if it `is_alone`; raises what ONNX Runtime raises, also when it was stopped."""
         count = len(next(iter(feeds.values())))
         if self.fixed_batch not in (None, count):
-            return self._run_filled(feeds, count, stop)
+            return self._run_filled(feeds, count, stop, is_alone)
         options = None if stop is None else stop.options
         if self._options.cuda_graphs:
             return self._run_recorded(feeds, options)
         if self.is_bound:
             return self._run_bound(feeds, options)
-        results: list[np.ndarray] = self._session.run(self.outputs, feeds, options)
+        session = (self._spread if is_alone else None) or self._session
+        results: list[np.ndarray] = session.run(self.outputs, feeds, options)
         return results
 
-    def _run_filled(self, feeds: Mapping[str, np.ndarray], count: int, stop: Stop | None) -> list[np.ndarray]:
+    def spread(self) -> bool:
+        """Open a second session, with a thread for every core, for runs that are alone; whether that is another one."""
+        if self.is_bound or not 0 < self._options.threads < available_cores():
+            return False
+        self._spread = _open(self._bundle, self.file, replace(self._options, threads=0))
+        return True
+
+    def narrow(self) -> None:
+        """Close the second session."""
+        self._spread = None
+
+    def _run_filled(
+        self, feeds: Mapping[str, np.ndarray], count: int, stop: Stop | None, is_alone: bool
+    ) -> list[np.ndarray]:
         """Runs of the one batch size that the graph takes, the last one filled up with its last sample."""
         size = self.fixed_batch or count
         order = np.minimum(np.arange(size * math.ceil(count / size)), count - 1)
         parts = [
-            self.execute({name: values[some] for name, values in feeds.items()}, stop)
+            self.execute({name: values[some] for name, values in feeds.items()}, stop, is_alone)
             for some in order.reshape(-1, size)
         ]
         return [np.concatenate(column)[:count] for column in zip(*parts, strict=True)]

@@ -28,11 +28,12 @@ class Slow:
     seconds = float("inf")
 
     def __init__(self):
-        self.open, self.ran, self.stopped = threading.Event(), [], 0
+        self.open, self.ran, self.alone, self.stopped = threading.Event(), [], [], 0
         self.open.set()
         self.started = threading.Event()
 
-    def execute(self, feeds, stop):
+    def execute(self, feeds, stop, is_alone):
+        self.alone.append(is_alone)
         self.started.set()
         values = feeds["x"]
         while not self.open.wait(0.005):
@@ -84,6 +85,25 @@ def test_an_idle_engine_starts_at_once_and_what_arrives_meanwhile_is_one_batch(e
         3,
         {1: 1, 4: 1, 2: 1},
     )
+
+
+def test_of_two_runs_the_second_leaves_a_share_in_the_queue():
+    graph, engine = Slow(), Engine(2)
+    try:
+        hold(graph)
+        found = [ask(engine, graph, [[0.0]])]
+        assert graph.started.wait(WAIT)
+        graph.started.clear()
+        found.append(ask(engine, graph, [[1.0]]))
+        assert graph.started.wait(WAIT)
+        found += [ask(engine, graph, [[float(n)]]) for n in range(2, 8)]
+        graph.open.set()
+        assert [float(one()[0][0, 0]) for one in found] == [2.0 * n for n in range(8)]
+    finally:
+        engine.close()
+    assert graph.alone[:2] == [True, False]
+    # a third of the 6 or 7 that are there, though 4 run fastest
+    assert max(shape[0] for shape in graph.ran) in (2, 3)
 
 
 def test_shapes_do_not_mix_and_the_oldest_goes_first(engine):
