@@ -13,8 +13,7 @@ from models.numerics.bilinear import Cells
 
 def control_volumes(nodal: Float[np.ndarray, "x y"]) -> Cells:
     """Values at (N+1)² nodes as cell values on (2N)² half cells, each of which belongs to one node."""
-    owner = (np.arange(2 * (nodal.shape[0] - 1)) + 1) // 2
-    return np.asarray(nodal[np.ix_(owner, owner)])
+    return np.asarray(nodal.repeat(2, axis=0)[1:-1].repeat(2, axis=1)[:, 1:-1])
 
 
 def interpolate(

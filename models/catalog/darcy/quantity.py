@@ -69,7 +69,8 @@ def _cross(
         flux = raviart_thomas.Flux(
             first.flux.along_x + factor * second.flux.along_x, first.flux.along_y + factor * second.flux.along_y
         )
-        squared = raviart_thomas.constitutive_error_squared(flux, values + factor * dual, coefficient)
+        gradient = bilinear.gradient(values + factor * dual)
+        squared = raviart_thomas.constitutive_error_squared(flux, gradient, coefficient)
         total += sign * float(squared.sum())
     return total / (4.0 * scale)
 
