@@ -544,7 +544,13 @@ def connect(url: str, *, timeout: float = 60.0, retries: int = 5, headers: Mappi
 
     `timeout`: seconds for one call, waiting and retries included; the service is told, and gives up in time.
     `retries`: how often a call is repeated when the service is busy (503) or cannot be reached.
+
+    Raises Problem, and what httpx raises.
     """
+    if not url.startswith(("http://", "https://")):
+        raise _refused(
+            "bad-address", "url", "http://… or https://…", repr(url)[:80], "Write the address with its scheme."
+        )
     connection = _Connection(url, timeout, retries, headers)
     try:
         return Zoo(connection)
@@ -582,7 +588,10 @@ class _Connection:
 
         Raises Problem in one of its forms, and what httpx raises.
         """
-        deadline = time.monotonic() + (self._timeout if timeout is None else timeout)
+        seconds = self._timeout if timeout is None else timeout
+        if not seconds > 0.0:
+            raise _refused("bad-timeout", "timeout", "more than 0 seconds", f"{seconds:g}", "Allow it some time.")
+        deadline = time.monotonic() + seconds
         attempt = 0
         while True:
             pause = FIRST_PAUSE * 2**attempt

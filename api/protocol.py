@@ -62,9 +62,12 @@ class LimitedProtocol(HttpToolsProtocol):
         self._count(len(name) + len(value))
 
     def on_headers_complete(self) -> None:
-        """All headers; a request that is refused goes no further."""
+        """All headers; a request that is refused goes no further, nor one that names no host (RFC 9112, section 3.2)."""
         self._in_headers = False
         self._disarm()
+        hosts = sum(name == b"host" for name, _ in self.headers)
+        if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
+            self._refuse(400)
         if not self._is_refused:
             super().on_headers_complete()
 

@@ -35,11 +35,19 @@ Each carries `field` (public name, or None), `expected`, `got` and `remedy`.
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+LONGEST = 300  # characters of what a request sent that an error repeats
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"
+
 
 class SurrogateError(Exception):
-    """Root: says what was expected, what came and the remedy."""
+    """Root: says what was expected, what came and the remedy; of what came, and of its name, no more than can be read."""
 
     def __init__(self, expected: str, got: str, remedy: str, field: str | None = None) -> None:
+        got = _shortened(got)
+        field = None if field is None else _shortened(field)
         self.expected, self.got, self.remedy, self.field = expected, got, remedy, field
         super().__init__(f"Expected {expected}, got {got}. {remedy}")
 

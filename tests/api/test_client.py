@@ -520,6 +520,19 @@ def test_where_nothing_listens_is_said_after_the_retries(naps):
     assert len(naps) == 2 and address in caught.value.__notes__[0]
 
 
+@pytest.mark.parametrize("url", ["127.0.0.1:8000", "localhost", "ftp://x", ""])
+def test_an_address_without_its_scheme_is_said(url):
+    with pytest.raises(Problem, match=r"bad-address.*http://") as caught:
+        connect(url)
+    assert caught.value.field == "url"
+
+
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])
+def test_no_time_at_all_is_said(server, timeout):
+    with pytest.raises(Problem, match="bad-timeout"):
+        connect(server, timeout=timeout)
+
+
 def test_another_site_is_no_service(server):
     with pytest.raises(Problem, match=r"no-service.*without /v1"):
         connect(f"{server}/v1")

@@ -113,6 +113,12 @@ def test_bad_requests_name_the_field_and_the_remedy(client: httpx.Client, name: 
     assert client.get("/healthz").status_code == 200
 
 
+def test_of_a_long_name_no_more_is_repeated_than_can_be_read(client):
+    refused = client.post(PREDICT, json={"inputs": {"x" * 100_000: [1.0]}})
+    assert (refused.status_code, refused.json()["code"]) == (422, "unknown-field")
+    assert len(refused.content) < 3000
+
+
 @pytest.mark.parametrize(
     "text",
     [

@@ -103,6 +103,14 @@ def test_headers_of_a_mebibyte(address):
     assert httpx.get(f"{address}/healthz").status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("lines", "status"), [("1.1", 400), ("1.1\r\nHost: a\r\nHost: b", 400), ("1.0", 200), ("1.1\r\nHost:", 200)]
+)
+def test_a_request_names_one_host(address, lines, status):
+    asked = f"GET /healthz HTTP/{lines}\r\nConnection: close\r\n\r\n"
+    assert status_of(address, asked.encode()) == status
+
+
 def test_a_body_in_a_million_chunks(address):
     """Refused at the limit, like any body; memory for it is never more than the limit."""
     chunk = b"1\r\n \r\n"

@@ -328,6 +328,16 @@ def test_bodies_that_unpack_beyond_the_limit_are_refused(client):
         assert answer.headers["accept-encoding"] == "gzip, deflate"
 
 
+def test_gzip_may_have_several_members_and_an_old_name(client):
+    text = json.dumps(document(GOOD)).encode()
+    members = gzip.compress(text[:50]) + gzip.compress(b"") + gzip.compress(text[50:])
+    for name in ("gzip", "x-gzip"):
+        answer = client.post(INFER, content=members, headers={"Content-Encoding": name})
+        assert answer.json()["outputs"][0]["name"] == "pressure"
+    twice = zlib.compress(text[:50]) + zlib.compress(text[50:])
+    assert_refused(client.post(INFER, content=twice, headers={"Content-Encoding": "deflate"}), 400, "after its end")
+
+
 def test_what_a_body_unpacks_to_takes_its_share_of_the_waiting_bytes():
     with serving(SHIPPED, SURROGATE_MAX_WAITING_BYTES=str(2**16)) as found:
         body = json.dumps(document(GOOD)).encode().ljust(2**16)

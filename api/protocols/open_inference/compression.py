@@ -7,7 +7,7 @@ from api.errors import MalformedBody, UnsupportedMediaType
 from api.settings import BODY_SETTING
 from models.errors import TooLarge
 
-WINDOWS = {"gzip": 31, "deflate": 15}
+WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 PIECE = 2**16
 FASTEST = 1
 
@@ -19,20 +19,24 @@ def require_known(encoding: str) -> None:
 
 
 def unpack(body: bytes, encoding: str, limit: int) -> bytes:
-    """The body unpacked, at most `limit` bytes.
+    """The body unpacked, at most `limit` bytes; gzip may have several members (RFC 1952, section 2.2).
 
     Raises TooLarge, MalformedBody.
     """
-    stream, parts, size = zlib.decompressobj(WINDOWS[encoding]), [], 0
+    stream, parts, size, start = zlib.decompressobj(WINDOWS[encoding]), [], 0, 0
     try:
-        for start in range(0, len(body), PIECE):
-            part = stream.decompress(body[start : start + PIECE], limit - size + 1)
+        while start < len(body):
+            if stream.eof:
+                if encoding == "deflate":
+                    raise _malformed(encoding, "one with bytes after its end")
+                stream = zlib.decompressobj(WINDOWS[encoding])
+            piece = body[start : start + PIECE]
+            part = stream.decompress(piece, limit - size + 1)
             size += len(part)
             if size > limit:
                 raise TooLarge("body", f"at most {limit} bytes when unpacked", "more", BODY_SETTING)
             parts.append(part)
-            if stream.eof and (stream.unused_data or start + PIECE < len(body)):
-                raise _malformed(encoding, "one with bytes after its end")
+            start += len(piece) - len(stream.unused_data)
     except zlib.error as error:
         raise _malformed(encoding, f"one that cannot be unpacked ({error})") from error
     if not stream.eof:
