@@ -35,6 +35,7 @@ MOST_GROWTH = 20 * MEBIBYTE  # of the second half of a soak; the allocator settl
 BODY_LIMIT = 4 * MEBIBYTE
 MOST_PER_BYTE = 24  # "0," of JSON becomes a float of 24 bytes in a slot of 8, then arrays, then the answer
 HEALTH_SECONDS = 0.1  # median: probes give up after 2 s and 5 s, so it leaves them twenty times as long
+MILLION = 10**6
 DAY = 86_400
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to mount a file system of its own")
 
@@ -314,6 +315,29 @@ def _throw(service: Service, content: bytes) -> int:
     path = "/v2/models/burgers/infer" if packed else PREDICT
     headers = JSON | ({"Content-Encoding": "gzip"} if packed else {})
     return httpx.post(service.address + path, content=content, headers=headers, timeout=60).status_code
+
+
+def in_chunks(address: str, count: int) -> int:
+    """Status of the answer to a body of so many chunks of one byte."""
+    some = b"1\r\n \r\n" * 1000
+    with connect(address) as link:
+        link.sendall(head("Transfer-Encoding: chunked"))
+        for _ in range(count // 1000):
+            link.sendall(some)
+        link.sendall(b"0\r\n\r\n")
+        return int(link.recv(100).split()[1])
+
+
+def test_a_hundred_bodies_of_a_million_chunks_leave_no_memory_behind(zoo, seen):
+    with running(zoo) as service:
+        statuses = Counter(in_chunks(service.address, MILLION) for _ in range(50))  # until allocators have settled
+        before = service.resident
+        statuses += Counter(in_chunks(service.address, MILLION) for _ in range(100))
+        grown = service.resident - before
+        seen(f"{dict(statuses)}; memory {grown / MEBIBYTE:+.2f} MiB")
+        assert set(statuses) == {400}
+        assert grown < MEBIBYTE
+        nothing_is_left(service.address)
 
 
 def test_floods_of_headers(zoo, seen):
