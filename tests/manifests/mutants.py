@@ -108,6 +108,11 @@ MUTANTS = {
     "no disk limit": Mutant("resources", inner(f"{CONTAINER}/resources/limits/ephemeral-storage", None)),
     "two GPUs asked for, one allowed": Mutant(
         "resources", inner(f"{CONTAINER}/resources/requests/nvidia.com%gpu", "2"), "gpu"),
+    "bodies that the memory does not hold": Mutant(
+        "memory", lambda m: one(m, "ConfigMap")["data"].update(SURROGATE_MAX_WAITING_BYTES="67108864")),
+    "answers that the memory does not hold": Mutant(
+        "memory", lambda m: one(m, "ConfigMap")["data"].pop("SURROGATE_MAX_VALUES")),
+    "memory that the bundles take alone": Mutant("memory", inner(f"{CONTAINER}/resources/limits/memory", "1Gi")),
     "a number for a variable": Mutant("environment", container(env=[{"name": "A", "value": 1}])),
     "a variable with a dash": Mutant("environment", container(env=[{"name": "LOG-LEVEL", "value": "x"}])),
     "a mount without a volume": Mutant("volumes", pod(volumes=[{"name": "keys", "secret": {"secretName": "surrogates-keys"}}])),

@@ -1,9 +1,11 @@
 """Checks of what runs: pods and their containers. Each yields a sentence for each fault."""
 
+import math
 import re
 from collections.abc import Iterator
 
 from api.settings import PREFIX, Settings, read_settings
+from models.repository import SHIPPED, bundle_folders
 from tests.manifests.objects import (
     LABEL,
     PROBES,
@@ -15,8 +17,9 @@ from tests.manifests.objects import (
     settings_of,
     workloads,
 )
-from tests.manifests.rendered import Manifests
+from tests.manifests.rendered import ROOT, Manifests
 
+OF_A_BYTE, OF_A_NUMBER = 24, 40  # bytes of memory, for each of a body of JSON, for each number of a forecast as JSON
 DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 
 
@@ -101,6 +104,24 @@ def resources(manifests: Manifests) -> Iterator[str]:
             for key in {key for key in requests.keys() | limits.keys() if "/" in key}:
                 if key not in limits or requests.get(key, limits[key]) != limits[key] or not str(limits[key]).isdigit():
                     yield f"{where}: {key}"
+
+
+def memory(manifests: Manifests) -> Iterator[str]:
+    """The limit holds the shipped bundles, and bodies of JSON and forecasts at their most, all at once."""
+    measured = re.search(r"at most (\d+) MiB", (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8"))
+    bundles = int(measured[1]) * 2**20 if measured else math.inf
+    models = len({folder.parent for folder in bundle_folders(SHIPPED)})
+    for item, pod, _ in workloads(manifests):
+        for container in pod["containers"]:
+            told = {k: v for k, v in settings_of(manifests, container).items() if k.startswith(PREFIX)}
+            if not told:
+                continue
+            settings = Settings(**{key.removeprefix(PREFIX).lower(): value for key, value in told.items()})
+            inside = (
+                OF_A_BYTE * settings.max_waiting_bytes * models + OF_A_NUMBER * settings.max_values * settings.callers
+            )
+            if not bundles + inside <= amount(container["resources"]["limits"]["memory"]):
+                yield f"{name_of(item)}: {(bundles + inside) / 2**20:.0f} MiB are needed at most"
 
 
 def environment(manifests: Manifests) -> Iterator[str]:
