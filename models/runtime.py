@@ -181,6 +181,11 @@ class Graph:
         self._busy_buffers = threading.Lock()
 
     @property
+    def is_spread(self) -> bool:
+        """Whether a run that is alone has a session of its own."""
+        return self._spread is not None
+
+    @property
     def is_bound(self) -> bool:
         """Whether runs write into outputs allocated beforehand."""
         return self._options.bind or self.device == "cuda"

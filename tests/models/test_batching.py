@@ -10,12 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from api.routes.catalogue import draw
-from models.batching import LARGEST_BATCH, Engine, measure
+from models import batching
+from models.batching import LARGEST_BATCH, Engine, measure, spread
 from models.bundle import Bundle
 from models.errors import Abandoned, DeadlinePassed, Unavailable
 from models.manifest import Manifest
 from models.repository import SHIPPED, load_surrogate
-from models.runtime import Graph, RuntimeOptions
+from models.runtime import Graph, RuntimeOptions, available_cores
 from models.ticket import Ticket, holding
 
 WAIT = 20.0
@@ -202,11 +203,12 @@ def test_a_receiver_that_fails_does_not_end_the_engine(engine, caplog):
 
 
 class Pair:
-    """One bundle twice: behind an engine, and by itself."""
+    """One bundle twice: behind an engine as it is served, with a session for runs that are alone, and by itself."""
 
     def __init__(self, engine):
         folder = max(SHIPPED.glob("burgers/*"))
-        self.together = load_surrogate(folder, RuntimeOptions(), engine).graphs["model"]
+        self.together = load_surrogate(folder, RuntimeOptions(threads=1), engine).graphs["model"]
+        self.together.spread()
         self.together.batch = 4
         surrogate = load_surrogate(folder, RuntimeOptions())
         self.alone = surrogate.graphs["model"]
@@ -216,7 +218,7 @@ class Pair:
 
 @pytest.fixture(scope="module")
 def shared() -> Iterator[Pair]:
-    engine = Engine()
+    engine = Engine(2)
     yield Pair(engine)
     engine.close()
 
@@ -313,6 +315,22 @@ def test_the_best_batch_is_measured(bundle_folder):
     print(bundle_folder.parent.name, graph.batch, graph.seconds)
     assert 1 <= graph.batch <= LARGEST_BATCH
     assert 0.0 < graph.seconds < 10.0
+
+
+@pytest.mark.skipif(available_cores() == 1, reason="one core: every run has it whole")
+def test_a_run_that_is_alone_has_every_core_where_that_is_faster(monkeypatch):
+    graph = load_surrogate(max(SHIPPED.glob("burgers/*")), RuntimeOptions(threads=1)).graphs["model"]
+    feeds, took = graph.blank(2), {False: 2.0, True: 1.0}
+    monkeypatch.setattr(batching, "_timed", lambda *arguments: took[arguments[-1]])
+    spread(graph)
+    assert graph.is_spread
+    alone, beside = (graph.execute(feeds, is_alone=is_alone)[0] for is_alone in (True, False))
+    np.testing.assert_allclose(alone, beside, rtol=1e-5, atol=1e-6)
+    took[True] = 1.99
+    spread(graph)
+    assert not graph.is_spread
+    for options in (RuntimeOptions(), RuntimeOptions(threads=1, bind=True)):
+        assert not load_surrogate(max(SHIPPED.glob("burgers/*")), options).graphs["model"].spread()
 
 
 def test_a_graph_that_takes_no_time_runs_in_the_thread_that_asks(engine):
