@@ -10,9 +10,9 @@ _execute = Graph.execute
 _kept: list[np.ndarray] = []
 
 
-def _leaking(self, feeds, stop=None):
+def _leaking(*arguments, **options):
     _kept.append(np.ones(LEAK, np.uint8))
-    return _execute(self, feeds, stop)
+    return _execute(*arguments, **options)
 
 
 if __name__ == "__main__":
