@@ -309,10 +309,11 @@ class Visit:
         prepared = await self.shortly((owner,), size, partial(surrogate.prepare, inputs, question, clock))
         results = await self.run(surrogate.graphs["model"], prepared.feeds)
         self.spent = (self.ticket.queued_ns, self.ticket.computed_ns)
+        telemetry.MODELS.computed(surrogate.manifest.name, results)
 
         def conclude() -> Answer:
             answer = surrogate.conclude(prepared, results)
-            telemetry.MODELS.answered(surrogate.manifest.name, results, answer)
+            telemetry.MODELS.answered(surrogate.manifest.name, answer)
             self.facts |= {
                 "elements_in": size,
                 "elements_out": sum(found.mean.size for found in answer.predictions.values()),

@@ -116,10 +116,13 @@ class Models:
             if watch is not None:
                 watch.see(verdict.p_value)
 
-    def answered(self, name: str, results: Iterable[np.ndarray], answer: Answer) -> None:
-        """What a graph has given, and the answer made of it with its verdicts, statements and bands."""
+    def computed(self, name: str, results: Iterable[np.ndarray]) -> None:
+        """What a graph has given."""
         if not all(math.isfinite(float(np.sum(values))) for values in results):  # NaN and infinity survive the sum
             _of(NONFINITE, name).inc()
+
+    def answered(self, name: str, answer: Answer) -> None:
+        """An answer with its verdicts, statements and bands."""
         self.judge(name, answer.validity)
         for statements in answer.statements:
             self.stated(name, statements)

@@ -136,9 +136,11 @@ def _whole(forecast: Forecast) -> tuple[list[Frame], Summary]:
 def _counted(forecast: Forecast) -> Iterator[Frame]:
     for frame in forecast.frames():
         current().check()
-        FRAMES.labels(forecast.surrogate.manifest.name).inc()
+        name = forecast.surrogate.manifest.name
+        FRAMES.labels(name).inc()
+        MODELS.computed(name, (prediction.members for prediction in frame.predictions.values()))
         for statements in frame.statements:
-            MODELS.stated(forecast.surrogate.manifest.name, statements)
+            MODELS.stated(name, statements)
         yield frame
 
 

@@ -1,5 +1,6 @@
 """Metrics have the names of the page on observability, exist from the start, count right, and tell no client's text."""
 
+import asyncio
 import json
 import re
 import shutil
@@ -8,11 +9,15 @@ from pathlib import Path
 from typing import get_args
 
 import httpx
+import numpy as np
 import pytest
 
+from api.app import create_app
+from api.settings import Settings
 from api.telemetry import AUDITED, CODES, KINDS, OUTCOMES, REASONS
 from models.contract import Outcome
 from models.repository import SHIPPED
+from models.runtime import Graph
 from tests.conftest import ROOT, free_port, serving
 from tests.prometheus import promtool
 
@@ -154,6 +159,35 @@ def test_a_solution_checks_what_had_been_stated(link):
         assert (name, frozenset({'model="site_weather"', f'kind="{kind}"', 'held="no"'})) in after
         assert value(after, name, model="burgers", kind=kind) == value(before, name, model="burgers", kind=kind) + 1
     assert value(after, name, model="burgers", kind="guaranteed", held="no") == 0
+
+
+@pytest.mark.parametrize("call", ["predict", "forecast"])
+def test_graphs_that_give_what_is_not_finite_are_counted(zoo, monkeypatch, call):
+    """In an application of this process, whose graphs have something added to their first results."""
+    execute, added = Graph.execute, [0.0]
+
+    def spoilt(*arguments, **options):
+        first, *others = execute(*arguments, **options)
+        return [first + np.float32(added[0]), *others]
+
+    async def counted(one: httpx.AsyncClient, name: str) -> float:
+        body = (await one.get(f"/v1/models/{name}/example", params={"call": call})).json()
+        await one.post(f"/v1/models/{name}/{call}", json=body)
+        return value(series((await one.get("/metrics")).text), "surrogate_output_nonfinite_total", model=name)
+
+    async def ask() -> None:
+        app = create_app(Settings(zoo=zoo, reload_seconds=0))
+        transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+        async with app.router.lifespan_context(app), httpx.AsyncClient(transport=transport, base_url="http://s") as one:
+            monkeypatch.setattr(Graph, "execute", spoilt)
+            for name in ("burgers", "site_weather"):
+                added[0] = 0.0
+                before = await counted(one, name)
+                assert await counted(one, name) == before
+                added[0] = np.nan
+                assert await counted(one, name) > before
+
+    asyncio.run(ask())
 
 
 def test_names_that_are_not_served_add_one_series_at_most(link):
