@@ -37,17 +37,20 @@ from models.numerics import bernstein, trigonometric
 from models.physical_model import Arrays, Audit
 from models.statements import Statement
 
-FRAMES = 81  # of the guide, up to the last requested time
-GRADING = 1.5  # frames at (j/80)^1.5: what is fine in space decays at once
+FRAMES = 65  # of the guide, up to the last requested time
+GRADING = 1.75  # frames at (j/64)^1.75: what is fine in space decays at once
 CLOSEST = 0.05  # of their spacing: a regular frame this near to a requested one is left out
+GUIDE_COURANT = 1.5  # 2π k_max max|u| Δt; otherwise one step from frame to frame, whose cubic is no more accurate
 GUIDE_NODES = 1.0  # per A/ν, A half the jump: two thirds of the reference's
 SMALLEST_GUIDE, LARGEST_GUIDE = 64, 1024  # nodes; thinner fronts make the bound large, not wrong
 OVERSAMPLING = 8  # points per degree of R for the oscillation: factor 1.08; half of them for the L1 norm: 1.41
 CUT = 1e-4  # modes are left out while their residual would change the bound by this share of the primitive's size
 FRONT = 0.45  # modes per A/ν that a front of jump 2A has
-INTERVALS = 6  # treated together, so that the work stays in the cache
+TOGETHER = 100_000  # numbers treated at once, so that the work stays in the cache
+DIGITS = 13  # of times over the last one, by which slopes are remembered
 ROUNDING = 1e-12  # of the sizes that cancel, float64 over some 10³ operations
 
+EVERY = slice(None)
 Frames = Float[np.ndarray, "frame x"]
 Times = Float[np.ndarray, " frame"]
 Modes = Complex[np.ndarray, "frame mode"]
@@ -98,7 +101,10 @@ def guide_times(requested: Float[np.ndarray, " time"]) -> Times:
 
 @lru_cache(maxsize=8)
 def _slope_matrix(times: tuple[float, ...]) -> Float[np.ndarray, "frame frame"]:
-    """Slopes at the frames of the not-a-knot cubic spline, as a matrix on the values: fourth order, ends included."""
+    """Slopes at the frames of the not-a-knot cubic spline, as a matrix on the values: fourth order, ends included.
+
+    Any slopes make a trajectory, so the times may be rounded.
+    """
     return np.asarray(CubicSpline(times, np.eye(len(times)), bc_type="not-a-knot")(times, 1))
 
 
@@ -128,7 +134,7 @@ def choose_degree(modes: Modes, initial: Complex[np.ndarray, " mode"], viscosity
 
 def _trajectory(modes: Modes, times: Times, viscosity: float) -> _Trajectory:
     widths = np.diff(times)
-    slopes = _slope_matrix(tuple(times.tolist())) @ modes
+    slopes = _slope_matrix(tuple((times / times[-1]).round(DIGITS).tolist())) @ modes / times[-1]
     factor = bernstein.from_hermite(modes[:-1], slopes[:-1], modes[1:], slopes[1:], widths[:, None])
     rate = bernstein.derivative(trigonometric.primitive(factor), widths[:, None])
     raised = np.tensordot(bernstein.elevation(2, 3), rate, 1)
@@ -176,9 +182,9 @@ def _accumulated(path: _Trajectory) -> tuple[np.ndarray, np.ndarray]:
     """Both integrals from time 0 to every frame."""
     points = trigonometric.fast_points(2 * OVERSAMPLING * (path.factor.shape[2] - 1))
     coarse = trigonometric.fast_points(OVERSAMPLING * (path.factor.shape[2] - 1))
-    parts = []
-    for first in range(0, len(path.widths), INTERVALS):
-        some = slice(first, first + INTERVALS)
+    parts, intervals = [], max(1, TOGETHER // (14 * points))
+    for first in range(0, len(path.widths), intervals):
+        some = slice(first, first + intervals)
         part = _Trajectory(path.widths[some], path.factor[:, some], path.linear[:, some])
         parts.append((_oscillation_of_residual(part, points), _integral_of_residual(part, coarse)))
     oscillation, integral = (np.concatenate(rows) for rows in zip(*parts, strict=True))
@@ -207,8 +213,9 @@ def error_bound(
     viscosity: float,
     initial_velocity: Float[np.ndarray, " x"],
     degree: int | None = None,
+    at: np.ndarray | slice = EVERY,
 ) -> TrajectoryBound:
-    """Bounds at every frame of any trajectory `velocity`, from its residual; `degree` is K, chosen when not given.
+    """Bounds of any trajectory `velocity`, from its residual; `degree` is K, chosen when not given, `at` the frames wanted.
 
     Raises OutOfRange when times do not ascend from 0 or the answer is not finite.
     """
@@ -216,29 +223,28 @@ def error_bound(
     _check(times, velocity)
     initial = trigonometric.coefficients(initial_velocity)
     answer = trigonometric.coefficients(velocity)
-    oscillation_0, l1_0 = _distances((initial - answer[0])[None])
     if len(times) == 1:
-        return TrajectoryBound(times, oscillation_0, l1_0)
+        return TrajectoryBound(times, *_distances(initial - answer))
     spacing = float(times[-1]) / (len(times) - 1)
     top = (choose_degree(answer, initial, viscosity, spacing) if degree is None else degree) + 1
     kept = answer[:, :top].copy()
     kept[:, 0] = initial[0]
-    oscillation, l1 = _accumulated(_trajectory(kept, times, viscosity))
     padded = np.pad(kept, ((0, 0), (0, answer.shape[1] - top)))
-    for total, start, rest in zip(
-        (oscillation, l1), _distances((initial - padded[0])[None]), _distances(answer - padded), strict=True
-    ):
-        total += start + rest
-    oscillation[0], l1[0] = oscillation_0[0], l1_0[0]
+    grown, start = _accumulated(_trajectory(kept, times, viscosity)), _distances((initial - padded[0])[None])
+    given = _distances((initial - answer[0])[None])
+    oscillation, l1 = (
+        np.where(times[at] == 0.0, known, total[at] + before + rest)
+        for total, before, rest, known in zip(grown, start, _distances((answer - padded)[at]), given, strict=True)
+    )
     size = 1.0 + float(np.abs(velocity).max()) + float(np.abs(initial_velocity).max())
     slack = ROUNDING * size * (1.0 + size + viscosity * velocity.shape[1])
-    return TrajectoryBound(times, oscillation + slack, l1 + slack * velocity.shape[1])
+    return TrajectoryBound(times[at], oscillation + slack, l1 + slack * velocity.shape[1])
 
 
 def guide(times: Times, viscosity: float, initial_velocity: Float[np.ndarray, " x"]) -> Frames:
     """A coarse solve by the reference's scheme, its frame at time 0 as the coarse grid sees it."""
     grid, points = _guide_grid(initial_velocity, viscosity), len(initial_velocity)
-    step = reference.step_for(initial_velocity[None], grid)
+    step = reference.step_for(initial_velocity[None], grid, GUIDE_COURANT, np.inf)
     frames = reference.integrate(initial_velocity[None], np.array([viscosity]), times, grid, step)[0]
     start = trigonometric.coefficients(initial_velocity)
     start[-(-grid // 3) :] = 0.0
@@ -269,11 +275,11 @@ def answer_bound(
         raise OutOfRange("velocity", "finite", "values that are not")
     every = guide_times(times)
     frames = guide(every, viscosity, initial_velocity)
-    proven = error_bound(every, frames, viscosity, initial_velocity)
     asked = np.searchsorted(every, times)
+    proven = error_bound(every, frames, viscosity, initial_velocity, at=asked)
     difference = trigonometric.coefficients(velocity) - trigonometric.coefficients(frames[asked])
     oscillation, l1 = _distances(difference)
-    return TrajectoryBound(times, oscillation + proven.oscillation[asked], l1 + proven.l1[asked])
+    return TrajectoryBound(times, oscillation + proven.oscillation, l1 + proven.l1)
 
 
 def _bound(inputs: Arrays, outputs: Arrays) -> TrajectoryBound:

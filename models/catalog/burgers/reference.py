@@ -18,38 +18,61 @@ COURANT = 1.0  # 2π k_max max|u| Δt
 LONGEST_STEP = 5e-3
 FRONT = 1.5  # nodes per A/ν
 SMALLEST_GRID, LARGEST_GRID = 64, 16384
+LARGEST_DENSE = 128  # nodes; products with matrices take a third of the time of transforms there, as long at 256
 NEGLIGIBLE = 2e-6  # share of the initial spectrum that the grid may leave out
 
 Batch = Float[np.ndarray, "batch x"]
-Spectrum = Complex[np.ndarray, "batch mode"]
+State = Float[np.ndarray, "batch part"]
 
 
 class _Scheme:
-    """Runge–Kutta steps of one length for a batch; the state is the one-sided spectrum."""
+    """Runge–Kutta steps of a few lengths for a batch.
 
-    def __init__(self, grid: int, viscosity: Float[np.ndarray, " batch"], step: float) -> None:
-        wavenumber = 2 * np.pi * np.arange(grid // 2 + 1)
-        self.grid, self.step = grid, step
-        self.half = np.exp(-0.5 * step * viscosity[:, None] * wavenumber**2)
-        self.full = self.half**2
-        self.flux = np.where(np.arange(grid // 2 + 1) < grid / 3, -0.5j * wavenumber, 0.0)
+    The state has real and imaginary parts of the modes below grid/3 in turn. Where a transform takes longer to call than to
+    do, N(û) is two products with matrices.
+    """
 
-    def slope(self, spectrum: Spectrum) -> Spectrum:
+    def __init__(self, grid: int, viscosity: Float[np.ndarray, " batch"], steps: Float[np.ndarray, " length"]) -> None:
+        self.points, self.kept = grid, _kept(grid)
+        order = np.arange(self.kept)
+        decay = np.repeat(viscosity[:, None] * (2 * np.pi * order) ** 2, 2, axis=1)
+        self.steps = steps
+        self.half = np.exp(-0.5 * steps[:, None, None] * decay)
+        self.flux = -1j * np.pi * order
+        if grid <= LARGEST_DENSE:
+            wave = np.exp(2j * np.pi * (np.outer(order, np.arange(grid)) % grid) / grid)
+            to_values = np.stack([wave.real, -wave.imag], axis=1) * np.where(order, 2.0, 1.0)[:, None, None]
+            self._to_values = to_values.reshape(2 * self.kept, grid)
+            self._from_squares = np.ascontiguousarray((self.flux[:, None] * wave.conj() / grid).T).view(np.float64)
+
+    def slope(self, state: State) -> State:
         """N(û)."""
-        values = np.fft.irfft(spectrum, self.grid, norm="forward")
+        if self.points > LARGEST_DENSE:
+            values = np.fft.irfft(state.view(np.complex128), self.points, norm="forward")
+            values *= values
+            return np.asarray((self.flux * np.fft.rfft(values, norm="forward")[:, : self.kept]).view(np.float64))
+        values = state @ self._to_values
         values *= values
-        return np.asarray(self.flux * np.fft.rfft(values, norm="forward"))
+        return np.asarray(values @ self._from_squares)
 
-    def advance(self, spectrum: Spectrum) -> Spectrum:
-        """One step."""
-        step, half = self.step, self.half
-        first = self.slope(spectrum)
-        carried = half * spectrum
-        second = self.slope(carried + (0.5 * step) * half * first)
+    def advance(self, state: State, length: int) -> State:
+        """One step of one of the lengths."""
+        step, half = self.steps[length], self.half[length]
+        first = self.slope(state)
+        carried = half * state
+        driven = half * first
+        second = self.slope(carried + (0.5 * step) * driven)
         third = self.slope(carried + (0.5 * step) * second)
         fourth = self.slope(half * (carried + step * third))
-        between = half * (carried + (step / 3.0) * (second + third))
-        return np.asarray(between + (step / 6.0) * (self.full * first + fourth))
+        second += third
+        second *= 2.0
+        second += driven
+        return np.asarray(half * (carried + (step / 6.0) * second) + (step / 6.0) * fourth)
+
+
+def _kept(grid: int) -> int:
+    """Number of modes below grid/3."""
+    return -(-grid // 3)
 
 
 def choose_grid(initial: Batch, viscosity: Float[np.ndarray, " batch"]) -> int:
@@ -73,18 +96,17 @@ def choose_grid(initial: Batch, viscosity: Float[np.ndarray, " batch"]) -> int:
     return grid
 
 
-def _on_grid(initial: Batch, grid: int) -> Spectrum:
-    """The interpolant's modes below grid/3, on the modes of the grid."""
-    given = trigonometric.coefficients(initial)
-    kept = min(given.shape[1], -(-grid // 3))
-    return np.pad(given[:, :kept], ((0, 0), (0, grid // 2 + 1 - kept)))
+def _on_grid(initial: Batch, grid: int) -> State:
+    """The interpolant's modes below grid/3."""
+    given = trigonometric.coefficients(initial)[:, : _kept(grid)]
+    return np.pad(given, ((0, 0), (0, _kept(grid) - given.shape[1]))).view(np.float64)
 
 
-def _to_nodes(spectrum: Spectrum, grid: int, points: int) -> Batch:
+def _to_nodes(spectrum: Complex[np.ndarray, "*rows mode"], grid: int, points: int) -> Float[np.ndarray, "*rows x"]:
     """Values at j/points; points divide the grid or are divided by it."""
     if points >= grid:
         return np.asarray(np.fft.irfft(spectrum, points, norm="forward"))
-    return np.asarray(np.fft.irfft(spectrum, grid, norm="forward")[:, :: grid // points])
+    return np.asarray(np.fft.irfft(spectrum, grid, norm="forward")[..., :: grid // points])
 
 
 def integrate(
@@ -95,27 +117,25 @@ def integrate(
     longest_step: float,
 ) -> Float[np.ndarray, "batch time x"]:
     """Velocity at ascending times on a given grid; steps are equal between two times and at most `longest_step`."""
-    points = initial.shape[1]
-    spectrum, now = _on_grid(initial, grid), 0.0
-    schemes: dict[float, _Scheme] = {}
-    result = np.empty((len(initial), len(times), points))
-    for index, time in enumerate(times):
-        steps = int(np.ceil((time - now) / longest_step - 1e-9))
-        if steps:
-            step = round((time - now) / steps, 15)  # equal frames share one scheme despite rounding
-            if step not in schemes:
-                schemes[step] = _Scheme(grid, viscosity, step)
-            for _ in range(steps):
-                spectrum = schemes[step].advance(spectrum)
-        now = float(time)
-        result[:, index] = initial if now == 0.0 else _to_nodes(spectrum, grid, points)
+    widths = np.diff(times, prepend=0.0)
+    counts = np.ceil(widths / longest_step - 1e-9).astype(int)
+    # equal frames share one length despite rounding
+    steps, lengths = np.unique(np.round(widths / np.maximum(counts, 1), 15), return_inverse=True)
+    scheme, state = _Scheme(grid, viscosity, steps), _on_grid(initial, grid)
+    found = np.empty((len(initial), len(times), _kept(grid)), dtype=np.complex128)
+    for index, (count, length) in enumerate(zip(counts.tolist(), lengths.tolist(), strict=True)):
+        for _ in range(count):
+            state = scheme.advance(state, length)
+        found[:, index] = state.view(np.complex128)
+    result = _to_nodes(found, grid, initial.shape[1])
+    result[:, times == 0.0] = initial[:, None]
     return result
 
 
-def step_for(initial: Batch, grid: int) -> float:
-    """The longest step of the reference on this grid."""
+def step_for(initial: Batch, grid: int, courant: float = COURANT, longest: float = LONGEST_STEP) -> float:
+    """The longest step on this grid, by default the reference's."""
     fastest = float(np.abs(initial).max())
-    return min(LONGEST_STEP, COURANT / max(2 * np.pi * (grid / 3) * fastest, 1e-300))
+    return min(longest, courant / max(2 * np.pi * (grid / 3) * fastest, 1e-300))
 
 
 def solve(
