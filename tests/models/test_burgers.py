@@ -164,7 +164,7 @@ def test_uneven_times_and_every_prefix_keep_the_bound():
     assert found.oscillation[-1] < 6 * true[-1]
 
 
-@pytest.mark.parametrize("requested", [[0.0], [1e-4], [0.3, 0.30001], [1.0]])
+@pytest.mark.parametrize("requested", [[0.0], [1e-300], [1e-4], [0.3, np.nextafter(0.3, 1.0)], [0.3, 0.30001], [1.0]])
 def test_guide_times_hold_the_requested_ones_and_nothing_beyond(requested):
     times = bound.guide_times(np.array(requested))
     assert times[0] == 0.0 and times[-1] == requested[-1] and np.all(np.diff(times) > 0)

@@ -101,11 +101,19 @@ def guide_times(requested: Float[np.ndarray, " time"]) -> Times:
 
 @lru_cache(maxsize=8)
 def _slope_matrix(times: tuple[float, ...]) -> Float[np.ndarray, "frame frame"]:
+    return np.asarray(CubicSpline(times, np.eye(len(times)), bc_type="not-a-knot")(times, 1))
+
+
+def _slopes(times: Times) -> Float[np.ndarray, "frame frame"]:
     """Slopes at the frames of the not-a-knot cubic spline, as a matrix on the values: fourth order, ends included.
 
-    Any slopes make a trajectory, so the times may be rounded.
+    Any slopes make a trajectory, so times are rounded: one matrix then serves all last times, and frames that nearly
+    coincide share their slope.
     """
-    return np.asarray(CubicSpline(times, np.eye(len(times)), bc_type="not-a-knot")(times, 1))
+    rounded, first, place = np.unique((times / times[-1]).round(DIGITS), return_index=True, return_inverse=True)
+    matrix = np.zeros((len(times), len(times)))
+    matrix[:, first] = _slope_matrix(tuple(rounded.tolist()))[place] / times[-1]
+    return matrix
 
 
 @lru_cache(maxsize=1)
@@ -134,7 +142,7 @@ def choose_degree(modes: Modes, initial: Complex[np.ndarray, " mode"], viscosity
 
 def _trajectory(modes: Modes, times: Times, viscosity: float) -> _Trajectory:
     widths = np.diff(times)
-    slopes = _slope_matrix(tuple((times / times[-1]).round(DIGITS).tolist())) @ modes / times[-1]
+    slopes = _slopes(times) @ modes
     factor = bernstein.from_hermite(modes[:-1], slopes[:-1], modes[1:], slopes[1:], widths[:, None])
     rate = bernstein.derivative(trigonometric.primitive(factor), widths[:, None])
     raised = np.tensordot(bernstein.elevation(2, 3), rate, 1)
