@@ -19,7 +19,8 @@ from tests.manifests.objects import (
 )
 from tests.manifests.rendered import ROOT, Manifests
 
-OF_A_BYTE, OF_A_NUMBER = 24, 40  # bytes of memory, for each of a body of JSON, for each number of a forecast as JSON
+OF_A_BYTE = 24  # of a body of JSON: "0," becomes a float of 24 bytes in a slot of 8, then arrays, then the answer
+OF_A_NUMBER = 40  # of a forecast: in float32 and float64, as a Python float in a list, as text; members stay arrays
 DIGEST = re.compile(r"[^@\s]+@sha256:[0-9a-f]{64}")
 
 
@@ -107,7 +108,7 @@ def resources(manifests: Manifests) -> Iterator[str]:
 
 
 def memory(manifests: Manifests) -> Iterator[str]:
-    """The limit holds the shipped bundles, and bodies of JSON and forecasts at their most, all at once."""
+    """The limit holds the bundles, bodies of JSON at their most, and the longest forecasts that are computed at once."""
     measured = re.search(r"at most (\d+) MiB", (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8"))
     bundles = int(measured[1]) * 2**20 if measured else math.inf
     models = len({folder.parent for folder in bundle_folders(SHIPPED)})

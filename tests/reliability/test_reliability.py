@@ -6,6 +6,7 @@ Throughout, honest clients get right answers or the documented refusal, and what
 import contextlib
 import gzip
 import json
+import math
 import os
 import random
 import shutil
@@ -21,9 +22,11 @@ import httpx
 import numpy as np
 import pytest
 
+from models.bundle import read
 from models.repository import SHIPPED
 from tests import broken_bundles as broken
 from tests.conftest import add_version, free_port
+from tests.manifests.pods import OF_A_BYTE, OF_A_NUMBER
 from tests.raw_http import JSON, PREDICT, connect, eventually, head, metric, nothing_is_left, status_of
 from tests.reliability.processes import MEBIBYTE, Service, health, running
 from tests.reliability.traffic import Honest, Question, beside, honest, world
@@ -33,7 +36,6 @@ pytestmark = pytest.mark.fault
 
 MOST_GROWTH = 20 * MEBIBYTE  # of the second half of a soak; the allocator settles in the first
 BODY_LIMIT = 4 * MEBIBYTE
-MOST_PER_BYTE = 24  # "0," of JSON becomes a float of 24 bytes in a slot of 8, then arrays, then the answer
 HEALTH_SECONDS = 0.1  # median: probes give up after 2 s and 5 s, so it leaves them twenty times as long
 MILLION = 10**6
 DAY = 86_400
@@ -114,7 +116,32 @@ def test_the_largest_flood_that_is_let_in_takes_bounded_memory(zoo, seen):
         grown = peak - before
         seen(f"{dict(statuses)}; bodies of {len(large) / MEBIBYTE:.1f} MiB; memory +{grown / MEBIBYTE:.0f} MiB at most")
         assert set(statuses) == {200, 503}
-        assert grown < MOST_PER_BYTE * inside
+        assert grown < OF_A_BYTE * inside
+        nothing_is_left(service.address)
+
+
+def test_the_longest_forecasts_at_once_take_bounded_memory(zoo, seen):
+    """A thousand frames as JSON for each of eight clients: they are computed side by side, and wait to be sent."""
+    clients, frames = 8, 1000
+    manifest = read(zoo / "burgers" / "1").manifest
+    numbers = frames * manifest.members * math.prod(manifest.outputs[0].shape)
+    with running(zoo) as service:
+        example = httpx.get(f"{service.address}/v1/models/burgers/example", params={"call": "forecast"}).json()
+        asked, path = json.dumps(example | {"steps": frames}).encode(), f"{service.address}/v1/models/burgers/forecast"
+        assert httpx.post(path, json=example | {"steps": 2}, timeout=60).status_code == 200
+        before, statuses, peak = service.resident, Counter(), 0
+
+        def ask() -> None:
+            statuses[httpx.post(path, content=asked, headers=JSON, timeout=60).status_code] += 1
+
+        with beside(ask, clients):
+            for _ in range(150):
+                peak = max(peak, service.resident)
+                time.sleep(0.1)
+        grown = peak - before
+        seen(f"{dict(statuses)}; {numbers / 1e6:.1f} million numbers; memory +{grown / MEBIBYTE:.0f} MiB at most")
+        assert set(statuses) == {200}
+        assert grown < OF_A_NUMBER * numbers * clients
         nothing_is_left(service.address)
 
 
