@@ -10,6 +10,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import Any, Literal
 
 Kind = Literal["guaranteed", "guaranteed_vs_discrete", "statistical", "indicator", "none"]
@@ -79,6 +80,7 @@ def _size(s: Statement) -> str:
     return f"{100 * s.value:.3g} % of the truth's own" if s.relative else f"{s.value:.3g}"
 
 
+@lru_cache(maxsize=64)
 def share(level: float) -> str:
     """A level as people say it: 9 of 10 cases."""
     fraction = Fraction(level).limit_denominator(LARGEST_SHARE)

@@ -238,6 +238,13 @@ class Surrogate:
         object.__setattr__(self, "calibrations", calibrations)
         object.__setattr__(self, "domain", Domain(arrays, checks, self._summary) if checks else None)
 
+    @cached_property
+    def scales(self) -> Mapping[str, Scale]:
+        """How spread becomes bands, by output field that has a calibration without a stored profile."""
+        facts = self.manifest.document.get("calibration") or {}
+        with_scale = [name for name, calibration in self.calibrations.items() if calibration.profile is None]
+        return {name: Scale.of(self.manifest.output(name), facts[name]) for name in with_scale}
+
     @property
     def _features(self) -> Features | None:
         return None if self.physics is None else self.physics.features
@@ -312,20 +319,18 @@ class Surrogate:
 
         def uncertainty() -> tuple[np.ndarray, np.ndarray]:
             spread = ensemble_spread(TRANSFORMS[transform].forward(members), scales)
-            return self._deviation_and_scale(item, facts, spread)
+            return self._deviation_and_scale(item.name, spread)
 
         return Prediction(members, mean, transform, uncertainty)
 
-    def _deviation_and_scale(
-        self, item: Field, facts: Mapping[str, Any], spread: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def _deviation_and_scale(self, name: str, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """κ t and s(x) of the band, which is the stored error profile of a packaged model without a scale."""
-        calibration = self.calibrations.get(item.name)
+        calibration = self.calibrations.get(name)
         if calibration is None:
             return spread, spread
         if calibration.profile is not None:
             return spread, np.broadcast_to(calibration.profile, spread.shape)
-        scale = Scale.of(item, facts)
+        scale = self.scales[name]
         return scale.deviation(spread), band_scale(spread, scale)
 
     def predict(self, inputs: Mapping[str, np.ndarray], question: Question | None = None) -> Answer:
@@ -406,8 +411,8 @@ class Surrogate:
         self, name: str, prediction: Prediction, question: Question, lead: int | None = None
     ) -> Distribution:
         """The quantiles and exceedance probabilities asked for; empty without calibration."""
-        calibration = self.calibrations.get(name)
-        if calibration is None:
+        calibration, wanted = self.calibrations.get(name), question.thresholds.get(name, ())
+        if calibration is None or not (question.quantiles or wanted):
             return Distribution({}, {})
         quantiles = {
             p: self._back(name, prediction, _at_lead(calibration.error_quantile(p), lead) * prediction.scale)
@@ -416,8 +421,7 @@ class Surrogate:
         g = TRANSFORMS[prediction.transform].forward
         middle, size = g(prediction.mean), np.where(prediction.scale > 0, prediction.scale, 1e-30)
         exceedance = {
-            threshold: calibration.exceedance((g(np.asarray(threshold)) - middle) / size, lead)
-            for threshold in question.thresholds.get(name, ())
+            threshold: calibration.exceedance((g(np.asarray(threshold)) - middle) / size, lead) for threshold in wanted
         }
         return Distribution(quantiles, exceedance)
 

@@ -17,7 +17,7 @@ gives quantiles and exceedance probabilities.
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -104,7 +104,7 @@ class Scale:
 
     def by_lead_time(self, values: tuple[float, ...]) -> np.ndarray:
         """One value per lead time, or one for all, to broadcast against (batch, *grid)."""
-        return np.asarray(values, dtype=np.float32).reshape(-1, *(1,) * self.grid)
+        return _by_lead_time(values, self.grid)
 
     def means(self, values: np.ndarray) -> np.ndarray:
         """⟨·⟩, the mean over the grid, to broadcast against (batch, *grid)."""
@@ -115,6 +115,13 @@ class Scale:
         cut = np.minimum(spread, self.by_lead_time(self.ceiling))
         sized = cut if self.dispersion is None else respond(cut, self, self.dispersion)
         return np.asarray(sized * self.by_lead_time(self.inflation))
+
+
+@lru_cache(maxsize=256)
+def _by_lead_time(values: tuple[float, ...], grid: int) -> np.ndarray:
+    found = np.array(values, dtype=np.float32).reshape(-1, *(1,) * grid)
+    found.flags.writeable = False
+    return found
 
 
 def has_lead_times(field: Field) -> bool:
@@ -132,12 +139,14 @@ def ensemble_spread(
     return np.asarray(np.sqrt(variance))
 
 
+@lru_cache(maxsize=32)
 def interior(shape: tuple[int, ...], rings: int) -> np.ndarray:
     """Mask of the points where the answer is not exact by construction."""
     mask = np.ones(shape, dtype=bool)
     for axis in range(len(shape) if rings else 0):
         edge = np.moveaxis(mask, axis, 0)
         edge[:rings] = edge[-rings:] = False
+    mask.flags.writeable = False
     return mask
 
 
@@ -147,7 +156,8 @@ def plain_scale(spread: Float[np.ndarray, "batch *grid"], scale: Scale) -> Float
     if scale.smoothing > 0 and scale.smoothed:
         widths = (0.0,) * (spread.ndim - scale.smoothed) + (scale.smoothing,) * scale.smoothed
         smooth = gaussian_filter(np.asarray(smooth, dtype=np.float64), widths, mode="nearest")
-    return np.asarray((smooth + scale.floor) * interior(spread.shape[1:], scale.exact_boundary))
+    raised = smooth + scale.floor
+    return np.asarray(raised * interior(spread.shape[1:], scale.exact_boundary) if scale.exact_boundary else raised)
 
 
 def band_scale(spread: Float[np.ndarray, "batch *grid"], scale: Scale) -> Float[np.ndarray, "batch *grid"]:

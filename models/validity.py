@@ -89,11 +89,13 @@ def sharpest(fields: Fields) -> np.ndarray:
     Free of amplitude: a spike, a step or a dead sensor stands out of any field.
     """
     axes = [axis for axis in range(1, fields.ndim) if fields.shape[axis] >= LEAST_NODES]
-    found = []
+    values, found = fields.astype(np.float64), []
     for axis in axes:
-        bends = np.abs(np.diff(fields.astype(np.float64), 2, axis=axis)).reshape(len(fields), -1)
-        found.append(bends.max(axis=1) / np.maximum(np.sqrt(np.square(bends).mean(axis=1)), 1e-12))
-    return np.asarray(np.log(np.maximum(np.max(found, axis=0), 1e-12)))
+        along = np.moveaxis(values, axis, 1)
+        bends = (along[:, 2:] - 2.0 * along[:, 1:-1] + along[:, :-2]).reshape(len(fields), -1)
+        np.square(bends, out=bends)
+        found.append(np.sqrt(bends.max(axis=1) / np.maximum(bends.mean(axis=1), 1e-24)))
+    return np.asarray(np.log(np.maximum(np.maximum.reduce(found), 1e-12)))
 
 
 def is_cosine(parameters: Mapping[str, np.ndarray]) -> bool:
@@ -154,9 +156,10 @@ def detector_scores(
         return {"value": flat[:, 0].astype(np.float64)}
     flat = (flat - parameters["mean"]) / parameters["deviation"]
     scores = flat @ parameters["components"].T
-    found = {"T²": np.square(scores / parameters["sigma"]).sum(axis=1)}
+    squares = np.square(scores)
+    found = {"T²": squares @ parameters["sigma"] ** -2.0}
     if len(parameters["sigma"]) < flat.shape[1]:
-        found["SPE"] = np.square(flat).sum(axis=1) - np.square(scores).sum(axis=1)
+        found["SPE"] = np.einsum("bi,bi->b", flat, flat) - squares.sum(axis=1)
     if "spectrum_mean" in parameters:
         gap = shell_energies(inputs, is_cosine(parameters)) - parameters["spectrum_mean"]
         found["spectrum"] = np.einsum("bi,ij,bj->b", gap, parameters["spectrum_precision"], gap)
@@ -184,22 +187,28 @@ def contradictions(
     return np.asarray(standard @ precision / np.diag(precision) / parameters["unit"])
 
 
+def _changes(inputs: Fields) -> list[np.ndarray]:
+    """Where neighbours along each axis differ."""
+    along = (np.moveaxis(inputs, axis, 1) for axis in range(1, inputs.ndim))
+    return [np.moveaxis(values[:, 1:] != values[:, :-1], 1, axis) for axis, values in enumerate(along, start=1)]
+
+
 def interfaces(inputs: Fields) -> np.ndarray:
     """Share of neighbouring nodes of different value, of every input: the inverse of a correlation length."""
-    axes = range(1, inputs.ndim)
-    changes = [np.diff(inputs, axis=axis) != 0 for axis in axes]
+    changes = _changes(inputs)
+    grid = tuple(range(1, inputs.ndim))
     count = sum(change[0].size for change in changes)
-    return np.asarray(sum(change.reshape(len(inputs), -1).sum(axis=1) for change in changes) / count)
+    return np.asarray(sum(np.count_nonzero(change, axis=grid) for change in changes) / count)
 
 
 def specks(inputs: Fields) -> np.ndarray:
     """Number of nodes that differ from all their neighbours, of every input."""
     alone = np.ones(inputs.shape, dtype=bool)
-    for axis in range(1, inputs.ndim):
-        change = np.diff(inputs, axis=axis) != 0
-        edge = np.ones_like(np.take(inputs, [0], axis=axis), dtype=bool)
-        alone &= np.concatenate([change, edge], axis=axis) & np.concatenate([edge, change], axis=axis)
-    return np.asarray(alone.reshape(len(inputs), -1).sum(axis=1))
+    for axis, change in enumerate(_changes(inputs), start=1):
+        along, changed = np.moveaxis(alone, axis, 1), np.moveaxis(change, axis, 1)
+        along[:, 1:] &= changed
+        along[:, :-1] &= changed
+    return np.asarray(np.count_nonzero(alone, axis=tuple(range(1, inputs.ndim))))
 
 
 def phase_values(inputs: Fields) -> list[float] | None:
@@ -306,12 +315,12 @@ class Domain:
             FieldDomain(
                 name,
                 _double(_part(arrays, f"{facts['arrays']}validity.")),
-                {k: np.sort(v) for k, v in _part(arrays, f"{facts['arrays']}reference.").items() if k not in WHOLE},
+                {k: _sorted(v) for k, v in _part(arrays, f"{facts['arrays']}reference.").items() if k not in WHOLE},
                 facts,
             )
             for name, facts in checks.items()
         )
-        self._task = np.sort(arrays["reference.task"]) if "reference.task" in arrays else None
+        self._task = _sorted(arrays["reference.task"]) if "reference.task" in arrays else None
         self._summary = summary if "reference.summary" in arrays else None
         self._summary_parameters = _double(_part(arrays, "summary."))
         references = [v for field in self._fields for v in field.reference.values()]
@@ -319,7 +328,7 @@ class Domain:
         left = 1.0 if self._summary is None else 1.0 - SUMMARY_WEIGHT
         self._weight = left / max(1, len(references))
         if self._summary is not None:
-            self._summary_reference = np.sort(arrays["reference.summary"])
+            self._summary_reference = _sorted(arrays["reference.summary"])
             references.append(self._summary_reference)
         self._count = len(references)
         self.floor = 2 / (min(len(v) for v in references) + 1) / self._weight if references else 1.0
@@ -397,10 +406,15 @@ def _double(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     return {name: values.astype(np.float64) for name, values in arrays.items()}
 
 
+def _sorted(scores: np.ndarray) -> np.ndarray:
+    """In the precision in which scores are looked up: of any other, every look-up would make a copy."""
+    return np.sort(scores).astype(np.float64)
+
+
 def _two_sided(reference: np.ndarray, score: float) -> tuple[float, bool]:
     """The p-value, and whether the score lies in the upper tail."""
-    below = int(np.searchsorted(reference, score, side="right"))
-    above = len(reference) - int(np.searchsorted(reference, score, side="left"))
+    below = int(reference.searchsorted(score, side="right"))
+    above = len(reference) - int(reference.searchsorted(score, side="left"))
     return min(1.0, 2.0 * (1 + min(below, above)) / (len(reference) + 1)), above < below
 
 
