@@ -22,6 +22,7 @@ from models.fields import LEAD_TIME, Axis, Field
 ROBUST = 99.0
 MOST_LABELS = 25  # regions of a map that carry their share
 MOST_BARS = 16
+CAPTION = 60  # characters of the caption below every panel of a row
 WORDS = {
     "gradient": "gradient density",
     "integrated_gradients": "integrated gradients",
@@ -39,7 +40,8 @@ def encode(found: Explanation) -> bytes:
     draws = [*_quantity(found)]
     for item in found.plan.fields:
         draws += _field(found, item)
-    return png.still([*draws, partial(_bars, found=found)], _caption(found))
+    draws.append(partial(_bars, found=found))
+    return png.still(draws, _caption(found, CAPTION * min(len(draws), png.COLUMNS)))
 
 
 def _space(item: Field) -> tuple[Axis, ...]:
@@ -108,7 +110,7 @@ def _unit(found: Explanation, item: Field) -> str:
 def _share(row: Mapping[str, Any]) -> str:
     """A region's share, or its value where shares say nothing."""
     share = row["share"]
-    return f"{100 * share:.0f} %" if share is not None and abs(share) < 100 else f"{row['value']:.1e}"
+    return f"{100 * share:z.0f} %" if share is not None and abs(share) < 100 else f"{row['value']:.1e}"
 
 
 def _image(
@@ -128,16 +130,21 @@ def _image(
 
 
 def _outline(axes: Axes, mask: panels.Map, colour: str, width: float) -> None:
-    """The edge of a mask, half a cell around its nodes; a single node is a dot."""
-    if mask.values.sum() <= 4:
-        up, across = np.nonzero(mask.values)
+    """The edges between cells inside and outside of a mask; a single node is a dot."""
+    inside = mask.values > 0
+    if inside.sum() <= 4:
+        up, across = np.nonzero(inside)
         axes.plot(
             mask.across.coordinates[across].mean(), mask.up.coordinates[up].mean(), "o", mfc="none", mec=colour, ms=9
         )
         return
-    axes.contour(
-        mask.across.coordinates, mask.up.coordinates, mask.values, levels=[0.5], colors=[colour], linewidths=[width]
-    )
+    left, right, bottom, top = mask.extent
+    x, y = np.linspace(left, right, inside.shape[1] + 1), np.linspace(bottom, top, inside.shape[0] + 1)
+    padded = np.pad(inside, 1)
+    rows, ends = np.nonzero(np.diff(padded[1:-1], axis=1))
+    levels, columns = np.nonzero(np.diff(padded[:, 1:-1], axis=0))
+    axes.vlines(x[ends], y[rows], y[rows + 1], colors=colour, linewidths=width)
+    axes.hlines(y[levels], x[columns], x[columns + 1], colors=colour, linewidths=width)
 
 
 def _signed(axes: Axes, item: Field, values: np.ndarray, regions: Sequence[tuple[Region, str]], title: str) -> None:
@@ -249,7 +256,7 @@ def _region_name(region: Region, several: bool) -> str:
     return shorten(f"{field}: {region.name}" if several else region.name, 34, placeholder="…")
 
 
-def _caption(found: Explanation) -> str:
+def _caption(found: Explanation, width: int) -> str:
     """What was asked, what came out, how good it is."""
     said = document(found)
     quantity, units = said["quantity"], _unit_of_quantity(found)
@@ -268,5 +275,5 @@ def _caption(found: Explanation) -> str:
         parts.append(f"completeness gap {complete['relative']:.1e}")
     if response is not None:
         parts.append(f"first-order response {response.linear:.3g}, true {response.true:.3g}")
-    lines = wrap(" · ".join(parts), 150)
-    return "\n".join([*lines, *(line for w in found.warnings for line in wrap(f"note: {w}", 150))])
+    lines = wrap(" · ".join(parts), width)
+    return "\n".join([*lines, *(line for w in found.warnings for line in wrap(f"note: {w}", width))])

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
-from api.encodings import explanation_sheet
+from api.encodings import explanation_sheet, panels
 from models.catalog.darcy import sampler
 from models.errors import MissingField, NotOffered, OutOfRange, TooLarge, UnknownOption, WrongShape
 from models.explanation import Request, attribution, checks, document, explain, grid, plan
@@ -451,6 +452,23 @@ def test_every_bundle_explains_itself_by_two_methods_and_passes_or_admits_its_ch
     crossed = explain(surrogate, example(surrogate), Request({"type": "norm"}, "shapley", baseline="mean"))
     assert len(crossed.plan.regions) <= 8
     assert crossed.attribution.completeness.relative is None or crossed.attribution.completeness.relative < SINGLE
+
+
+def test_a_region_is_outlined_along_the_edges_of_its_cells():
+    mask = np.zeros((4, 6))
+    mask[1:3, 2:5] = 1.0
+    axes = Figure().add_subplot()
+    along = (Axis("y", "m", 4, 0.0, 4.0), Axis("x", "m", 6, 0.0, 6.0))
+    explanation_sheet._outline(axes, panels.upright(along, mask), "white", 1.0)
+    segments = np.concatenate([lines.get_segments() for lines in axes.collections])
+    assert len(segments) == 2 * (2 + 3)
+    assert segments[..., 0].min() == 2.0 and segments[..., 0].max() == 5.0
+    assert segments[..., 1].min() == 1.0 and segments[..., 1].max() == 3.0
+
+
+def test_a_share_that_rounds_to_zero_has_no_sign():
+    assert explanation_sheet._share({"share": -1e-4, "value": -1.0}) == "0 %"
+    assert explanation_sheet._share({"share": -0.17, "value": -1.0}) == "-17 %"
 
 
 @pytest.mark.parametrize("quantity", QUANTITIES, ids=lambda q: q["type"])
