@@ -20,7 +20,7 @@ from models.physical_model import Arrays, Features, PhysicalModel, Summary
 from models.residuals import Residuals
 from models.runtime import Graph, RuntimeOptions, Scheduler
 from models.statements import EVERYWHERE, Statement, nothing
-from models.uncertainty import TRANSFORMS, Calibration, Scale, band_scale, ensemble_spread
+from models.uncertainty import TRANSFORMS, Calibration, Scale, band_scale, ensemble_spread, in_own_units
 from models.validity import Domain, Validity
 
 Band = Literal["simultaneous", "pointwise"]
@@ -65,20 +65,12 @@ class Prediction:
     @property
     def deviation(self) -> np.ndarray:
         """Standard deviation in the field's own units."""
-        return self._in_own_units(self.spread)
+        return in_own_units(self.mean, self.spread, self.transform)
 
     @property
     def own_scale(self) -> np.ndarray:
         """The scale of the band in the field's own units."""
-        return self._in_own_units(self.scale)
-
-    def _in_own_units(self, sizes: np.ndarray) -> np.ndarray:
-        """Half of what lies between the mean less and the mean plus a size of the transformed field."""
-        if self.transform == "identity":
-            return sizes
-        g = TRANSFORMS[self.transform]
-        middle = g.forward(self.mean)
-        return np.asarray((g.inverse(middle + sizes) - g.inverse(middle - sizes)) / 2.0)
+        return in_own_units(self.mean, self.scale, self.transform)
 
     def at(self, index: int) -> "Prediction":
         """The prediction at one entry of the first axis of the grid."""
@@ -319,11 +311,11 @@ class Surrogate:
 
         def uncertainty() -> tuple[np.ndarray, np.ndarray]:
             spread = ensemble_spread(TRANSFORMS[transform].forward(members), scales)
-            return self._deviation_and_scale(item.name, spread)
+            return self._deviation_and_scale(item.name, spread, mean)
 
         return Prediction(members, mean, transform, uncertainty)
 
-    def _deviation_and_scale(self, name: str, spread: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def _deviation_and_scale(self, name: str, spread: np.ndarray, mean: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """κ t and s(x) of the band, which is the stored error profile of a packaged model without a scale."""
         calibration = self.calibrations.get(name)
         if calibration is None:
@@ -331,7 +323,7 @@ class Surrogate:
         if calibration.profile is not None:
             return spread, np.broadcast_to(calibration.profile, spread.shape)
         scale = self.scales[name]
-        return scale.deviation(spread), band_scale(spread, scale)
+        return scale.deviation(spread), band_scale(spread, mean, scale)
 
     def predict(self, inputs: Mapping[str, np.ndarray], question: Question | None = None) -> Answer:
         """Answer a batch; bands are withdrawn, bounds kept, where an input is out of domain.

@@ -1,12 +1,13 @@
 """Ensemble spread, split-conformal bands, and the calibrated law of the error.
 
-    t²(x) = mean_m 2 b_m(x)² + var_m(v_m(x)),     ŝ = G_w[min(t, c)] + ε,     s = ŝ h(⟨ŝ⟩),     u ∈ g⁻¹(g(m) ± q s)
+    t²(x) = mean_m 2 b_m(x)² + var_m(v_m(x)),     ŝ = G_w[min(t, c)] + ε,     s = ŝ h(⟨|ŝ|⟩),     u ∈ g⁻¹(g(m) ± q s)
+    |ŝ| = ½ (g⁻¹(g(m) + ŝ) − g⁻¹(g(m) − ŝ)), the half-width in the field's own units
 
 m is the ensemble mean, b_m each member's own Laplace scale where the graph gives one (deep ensembles,
 Lakshminarayanan et al. 2017), G_w a Gaussian filter of w cells over the grid (never over lead times), g the identity
 or, for depths, the shifted square root, in which v, b and t are then taken; ⟨·⟩ is the mean over the grid. The tune split
-gives w, ε, the ceiling c of t and the response h(m) = (m/m₀)^β, with which inputs of small and of large
-spread are covered alike; it also gives κ and another response, with which the standard deviation κ t h(⟨t⟩) has the size of the
+gives w, ε, the ceiling c of t and the response h(y) = (y/y₀)^β, with which inputs of narrow and of wide
+bands are covered alike; it also gives κ and another response, with which the standard deviation κ t h(⟨t⟩) has the size of the
 error at small and at large spread. κ, c and both responses are those of each lead time where the field has that axis. q is the k-th smallest calibration score, k = ⌈(n+1)·level⌉ (Vovk et
 al. 2005; Angelopoulos & Bates 2107.07511); where cases come in b blocks that depend on each other within (hours of one
 week), k = ⌈n·level·(b+1)/b⌉, as if each block were one case (Oliveira et al. 2203.15885 for what dependence costs); where
@@ -52,7 +53,7 @@ TRANSFORMS = {
 
 @dataclass(frozen=True)
 class Response:
-    """h(m) = (m/m₀)^β of the mean scale m of an answer, m kept within what the tune split saw.
+    """h(y) = (y/y₀)^β of the mean scale y of an answer, y kept within what the tune split saw.
 
     One entry per lead time where the field has that axis, else one.
     """
@@ -110,11 +111,20 @@ class Scale:
         """⟨·⟩, the mean over the grid, to broadcast against (batch, *grid)."""
         return np.asarray(values.mean(axis=tuple(range(values.ndim - self.grid, values.ndim)), keepdims=True))
 
+    def responding(self, sizes: np.ndarray, measured: np.ndarray, response: Response | None) -> np.ndarray:
+        """sizes·h(⟨measured⟩)."""
+        if response is None:
+            return sizes
+        lowest, highest, reference, exponent = (
+            self.by_lead_time(values)
+            for values in (response.lowest, response.highest, response.reference, response.exponent)
+        )
+        return np.asarray(sizes * (np.clip(self.means(measured), lowest, highest) / reference) ** exponent)
+
     def deviation(self, spread: Float[np.ndarray, "batch *grid"]) -> Float[np.ndarray, "batch *grid"]:
         """κ t h(⟨t⟩), the standard deviation of the error, t cut at c."""
         cut = np.minimum(spread, self.by_lead_time(self.ceiling))
-        sized = cut if self.dispersion is None else respond(cut, self, self.dispersion)
-        return np.asarray(sized * self.by_lead_time(self.inflation))
+        return np.asarray(self.responding(cut, cut, self.dispersion) * self.by_lead_time(self.inflation))
 
 
 @lru_cache(maxsize=256)
@@ -160,21 +170,23 @@ def plain_scale(spread: Float[np.ndarray, "batch *grid"], scale: Scale) -> Float
     return np.asarray(raised * interior(spread.shape[1:], scale.exact_boundary) if scale.exact_boundary else raised)
 
 
-def band_scale(spread: Float[np.ndarray, "batch *grid"], scale: Scale) -> Float[np.ndarray, "batch *grid"]:
-    """s(x) = ŝ·h(⟨ŝ⟩)."""
-    plain = plain_scale(spread, scale)
-    return plain if scale.response is None else respond(plain, scale, scale.response)
-
-
-def respond(
-    plain: Float[np.ndarray, "batch *grid"], scale: Scale, response: Response
+def in_own_units(
+    mean: Float[np.ndarray, "batch *grid"], sizes: Float[np.ndarray, "batch *grid"], transform: str
 ) -> Float[np.ndarray, "batch *grid"]:
-    """ŝ·h(⟨ŝ⟩)."""
-    lowest, highest, reference, exponent = (
-        scale.by_lead_time(values)
-        for values in (response.lowest, response.highest, response.reference, response.exponent)
-    )
-    return np.asarray(plain * (np.clip(scale.means(plain), lowest, highest) / reference) ** exponent)
+    """½ (g⁻¹(g(m) + size) − g⁻¹(g(m) − size)), the half-width of an interval in the field's own units."""
+    if transform == "identity":
+        return sizes
+    g = TRANSFORMS[transform]
+    middle = g.forward(mean)
+    return np.asarray((g.inverse(middle + sizes) - g.inverse(middle - sizes)) / 2.0)
+
+
+def band_scale(
+    spread: Float[np.ndarray, "batch *grid"], mean: Float[np.ndarray, "batch *grid"], scale: Scale
+) -> Float[np.ndarray, "batch *grid"]:
+    """s(x) = ŝ·h(⟨|ŝ|⟩) of answers with this spread and mean."""
+    plain = plain_scale(spread, scale)
+    return scale.responding(plain, in_own_units(mean, plain, scale.transform), scale.response)
 
 
 def rank(count: int, level: float, blocks: int | None = None) -> int:

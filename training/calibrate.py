@@ -24,6 +24,7 @@ from models.uncertainty import (
     ensemble_spread,
     error_law,
     has_lead_times,
+    in_own_units,
     plain_scale,
     rank,
 )
@@ -34,7 +35,7 @@ TUNING_LEVEL = 0.9
 SMOOTHINGS = (0.0, 0.5, 1.0, 1.5, 2.0)
 FLOORS = (0.01, 0.03, 0.1, 0.3, 1.0)
 CEILINGS = (0.999, 0.9999, 1.0)  # learned scales of single points can be far beyond any error
-EXPONENTS = np.linspace(-1.0, 2.0, 61).round(2)
+EXPONENTS = np.linspace(-1.0, 4.0, 101).round(2)
 TOGETHER = 20  # bounds in one task: alone, a bound of 10 ms takes less than being handed out and collected
 SEEN = (0.025, 0.975)  # share of the tune split's mean scales between which the response varies
 TINY = 1e-30
@@ -96,10 +97,11 @@ def _joined(parts: list[tuple[Arrays, Arrays]], join: Any) -> tuple[Arrays, Arra
 
 @dataclass(frozen=True)
 class Errors:
-    """Transformed residuals g(u) − g(m) and spreads of one output field over a split: (case, *axes of the truth)."""
+    """Transformed residuals g(u) − g(m), spreads and means m of one output field over a split: (case, *axes of the truth)."""
 
     residual: np.ndarray
     spread: np.ndarray
+    mean: np.ndarray
     by_lead_time: bool
 
     def scores(self, scale: np.ndarray) -> np.ndarray:
@@ -124,12 +126,12 @@ def errors_of(model: PhysicalModel, item: Field, truth: np.ndarray, mean: np.nda
     """Residuals of one field in the space in which its errors are symmetric."""
     transform = TRANSFORMS[model.transforms.get(item.name, "identity")]
     residual = transform.forward(truth.astype(np.float64)) - transform.forward(mean)
-    return Errors(residual, spread, has_lead_times(item))
+    return Errors(residual, spread, mean, has_lead_times(item))
 
 
 @dataclass(frozen=True)
 class Peaks:
-    """max |r|/ŝ and the mean of ŝ over the grid: (case, lead times, or frames of a trajectory, or 1)."""
+    """max |r|/ŝ and ⟨|ŝ|⟩: (case, lead times, or frames of a trajectory, or 1)."""
 
     ratios: np.ndarray
     means: np.ndarray
@@ -140,8 +142,9 @@ class Peaks:
         """From the errors of a split and ŝ."""
         grid = tuple(range(plain.ndim - scale.grid, plain.ndim))
         ratio = np.abs(errors.residual) / np.where(plain > 0, plain, np.inf)
+        own = in_own_units(errors.mean, plain, scale.transform)
         return cls(
-            *(v.reshape(len(plain), -1) for v in (ratio.max(axis=grid), plain.mean(axis=grid))), errors.by_lead_time
+            *(v.reshape(len(plain), -1) for v in (ratio.max(axis=grid), own.mean(axis=grid))), errors.by_lead_time
         )
 
     def scores(self, factor: np.ndarray) -> np.ndarray:
@@ -158,21 +161,20 @@ class Peaks:
         return float((np.log(quantile) + np.log(sizes).mean(axis=0)).mean())
 
 
-def fit_response(peaks: Peaks, blocks: np.ndarray) -> tuple[Response, np.ndarray]:
+def fit_response(peaks: Peaks) -> tuple[Response, np.ndarray]:
     """h with the exponent of a linear quantile regression of log score on log mean scale (Koenker & Bassett 1978).
 
-    Of the exponents whose loss is within one standard error of the least, the smallest (the rule of Breiman et al. 1984):
-    few cases, or effects in doubt, leave h at 1. Also h itself, as `peaks.means`.
+    The exponent of least loss, for one drawn towards 0 covers wide bands too seldom. Also h itself, as `peaks.means`.
     """
     level = _unbent(peaks.means, peaks.by_lead_time)
     base = _base(peaks.means, level)
     losses = np.stack([_pinball(np.log(peaks.scores(base**beta))) for beta in EXPONENTS])
-    exponent = _exponents(losses, blocks)
+    exponent = _exponents(losses)
     return replace(level, exponent=exponent), base ** np.array(exponent)
 
 
-def fit_deviation(errors: Errors, scale: Scale, blocks: np.ndarray) -> Scale:
-    """`scale` with the κ and the dispersion of largest Gaussian likelihood of the errors' norms, by the same rule.
+def fit_deviation(errors: Errors, scale: Scale) -> Scale:
+    """`scale` with the κ and the dispersion of largest Gaussian likelihood of the errors' norms.
 
     Σ log σ² + ‖r‖²/σ²,     σ² = κ² ‖t h(⟨t⟩)‖²,     so that ‖r‖²/σ² is 1 on average, with no trend in the spread
     """
@@ -183,7 +185,7 @@ def fit_deviation(errors: Errors, scale: Scale, blocks: np.ndarray) -> Scale:
     base = _base(means, level)
     error = errors.pooled(np.square(errors.residual).mean(axis=grid).reshape(squares.shape))
     losses = np.stack([_gaussian(error, errors.pooled(squares * base ** (2 * gamma))) for gamma in EXPONENTS])
-    exponent = _exponents(losses, blocks)
+    exponent = _exponents(losses)
     size = errors.pooled(squares * base ** (2 * np.array(exponent)))
     kappa = np.sqrt((error / np.maximum(size, TINY)).mean(axis=0))
     return replace(scale, inflation=tuple(kappa.tolist()), dispersion=replace(level, exponent=exponent))
@@ -216,43 +218,27 @@ def _pinball(values: np.ndarray) -> np.ndarray:
     return np.asarray(np.maximum(TUNING_LEVEL * gap, (TUNING_LEVEL - 1) * gap))
 
 
-def _exponents(losses: np.ndarray, blocks: np.ndarray) -> tuple[float, ...]:
-    """One per column of losses (exponent, case, column)."""
-    return tuple(_smallest(losses[:, :, column], blocks) for column in range(losses.shape[2]))
+def _exponents(losses: np.ndarray) -> tuple[float, ...]:
+    """Those of least mean loss, one per column of losses (exponent, case, column)."""
+    return tuple(EXPONENTS[losses.mean(axis=1).argmin(axis=0)].tolist())
 
 
-def _smallest(losses: np.ndarray, blocks: np.ndarray) -> float:
-    """The exponent nearest to 0 whose mean loss is within one standard error of the least; losses (exponent, case)."""
-    excess = losses - losses[losses.mean(axis=1).argmin()]
-    near = excess.mean(axis=1) <= standard_error(excess, blocks)
-    return float(EXPONENTS[near][np.abs(EXPONENTS[near]).argmin()])
-
-
-def standard_error(values: np.ndarray, blocks: np.ndarray) -> np.ndarray:
-    """Of the mean of each row (row, case) when cases of one block depend on each other (Liang & Zeger 1986)."""
-    _, owner = np.unique(blocks, return_inverse=True)
-    centred = values - values.mean(axis=1, keepdims=True)
-    sums = np.stack([np.bincount(owner, row) for row in centred])
-    return np.asarray(np.sqrt(np.square(sums).sum(axis=1)) / values.shape[1])
-
-
-def tune_scale(model: PhysicalModel, item: Field, errors: Errors, blocks: np.ndarray | None = None) -> Scale:
+def tune_scale(model: PhysicalModel, item: Field, errors: Errors) -> Scale:
     """The ceiling, smoothing and floor, each with its response, that give the narrowest 90 % band on the tune split."""
     size = float(np.median(np.sqrt(np.square(errors.spread.reshape(len(errors.spread), -1)).mean(axis=1))))
     facts = {"exact_boundary": model.exact_boundary, "transform": model.transforms.get(item.name, "identity")}
     ceilings = [errors.ceiling(share) for share in CEILINGS]
-    blocks = np.arange(len(errors.residual)) if blocks is None else blocks
     best, chosen = np.inf, None
     for ceiling, smoothing, floor in product(ceilings, SMOOTHINGS, FLOORS):
         candidate = Scale.of(item, {"smoothing": smoothing, "floor": floor * size, "ceiling": ceiling, **facts})
         if smoothing and not candidate.smoothed:
             continue
         peaks = Peaks.of(errors, plain_scale(errors.spread, candidate), candidate)
-        response, factor = fit_response(peaks, blocks)
+        response, factor = fit_response(peaks)
         if peaks.log_width(factor) < best:
             best, chosen = peaks.log_width(factor), replace(candidate, response=response)
     assert chosen is not None
-    return fit_deviation(errors, chosen, blocks)
+    return fit_deviation(errors, chosen)
 
 
 def field_arrays(errors: Errors, scale: np.ndarray, stored: bool) -> Arrays:
@@ -268,21 +254,19 @@ def field_arrays(errors: Errors, scale: np.ndarray, stored: bool) -> Arrays:
 
 def _bands(model: PhysicalModel, recipe: Recipe, folder: Path, exported: Exported) -> tuple[Arrays, dict[str, Any]]:
     found: dict[str, dict[str, Errors]] = {}
-    blocks: dict[str, np.ndarray | None] = {}
     for split in ("tune", "calibration"):
         inputs, truths = dataset.load(folder / "data", split)
-        blocks[split] = None if model.blocks is None else model.blocks(inputs)
         means, spreads = exported.means_and_spreads(inputs, split)
         for item in exported.outputs:
             errors = errors_of(model, item, truths[item.name], means[item.name], spreads[item.name])
             found.setdefault(item.name, {})[split] = errors
     arrays, facts = {}, {}
-    independent = None if blocks["calibration"] is None else len(np.unique(blocks["calibration"]))
+    independent = None if model.blocks is None else len(np.unique(model.blocks(inputs)))  # of the last, calibration
     for item in exported.outputs:
-        chosen = tune_scale(model, item, found[item.name]["tune"], blocks["tune"])
+        chosen = tune_scale(model, item, found[item.name]["tune"])
         errors = found[item.name]["calibration"]
         stored = model.stored_residuals is None or item.name in model.stored_residuals
-        shipped = field_arrays(errors, band_scale(errors.spread, chosen), stored)
+        shipped = field_arrays(errors, band_scale(errors.spread, errors.mean, chosen), stored)
         arrays |= {f"{item.name}.{key}": values for key, values in shipped.items()}
         split_ = recipe.splits["calibration"]
         facts[item.name] = chosen.facts() | {
@@ -376,13 +360,12 @@ def write_calibration(model: PhysicalModel, recipe: Recipe, folder: Path, schedu
 def refit_deviation(model: PhysicalModel, recipe: Recipe, folder: Path, document: Mapping[str, Any]) -> None:
     """Write calibration.json with the bands and detectors of `document`, a new standard deviation and new hard checks."""
     inputs, truths = dataset.load(folder / "data", "tune")
-    blocks = np.arange(len(next(iter(inputs.values())))) if model.blocks is None else model.blocks(inputs)
     exported = Exported(model, recipe, folder)
     means, spreads = exported.means_and_spreads(inputs, "tune")
     facts = {name: dict(values) for name, values in document["calibration"].items()}
     for item in exported.outputs:
         errors = errors_of(model, item, truths[item.name], means[item.name], spreads[item.name])
-        scale = fit_deviation(errors, Scale.of(item, facts[item.name]), blocks).facts()
+        scale = fit_deviation(errors, Scale.of(item, facts[item.name])).facts()
         facts[item.name] |= {key: scale[key] for key in ("inflation", "dispersion")}
     fresh, _ = dataset.load(folder / "data", "unlabelled")
     known = document["domain_checks"]

@@ -128,11 +128,12 @@ def _calibrate(outputs: Arrays, members: Arrays, targets: tuple[Field, ...]) -> 
     for item in targets:
         truth = outputs[item.name]
         first = len(truth) // 2
-        residual = truth - members[item.name].mean(axis=1)
+        mean = members[item.name].mean(axis=1)
+        residual = truth - mean
         profile = np.sqrt(np.mean(np.square(residual[:first]), axis=0))
         profile = profile + 0.1 * float(np.sqrt(np.mean(np.square(profile))))
         scale = np.broadcast_to(profile, residual[first:].shape)
-        errors = Errors(residual[first:], scale, bool(item.axes) and item.axes[0].name == LEAD_TIME)
+        errors = Errors(residual[first:], scale, mean[first:], bool(item.axes) and item.axes[0].name == LEAD_TIME)
         shipped = {"profile": profile, **field_arrays(errors, scale, stored=True)}
         arrays |= {f"{item.name}.{key}": values for key, values in shipped.items()}
         facts[item.name] = {

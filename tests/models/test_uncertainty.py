@@ -120,7 +120,7 @@ def test_spread_adds_the_members_disagreement_to_their_own_scales(generator):
 
 
 def test_band_scale_vanishes_exactly_where_the_answer_is_exact(generator):
-    scale = band_scale(generator.uniform(0.1, 1.0, (3, 9, 9)), Scale(1.0, 0.05, 1))
+    scale = band_scale(generator.uniform(0.1, 1.0, (3, 9, 9)), np.zeros((3, 9, 9)), Scale(1.0, 0.05, 1))
     assert np.all(scale[:, [0, -1]] == 0) and np.all(scale[:, :, [0, -1]] == 0)
     assert np.all(scale[:, 1:-1, 1:-1] >= 0.05)
 
@@ -173,5 +173,5 @@ def test_smoothing_does_not_mix_lead_times(generator):
     assert scale.smoothed == 2
     spread = np.zeros((1, 3, 9, 9))
     spread[:, 1] = generator.uniform(1.0, 2.0, (9, 9))
-    smooth = band_scale(spread, scale)
+    smooth = band_scale(spread, np.zeros_like(spread), scale)
     assert np.all(smooth[:, [0, 2]] == 0) and np.all(smooth[:, 1] > 0)

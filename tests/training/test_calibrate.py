@@ -5,14 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from scipy.stats import betabinom
 
 from models import catalog
 from models.fields import LEAD_TIME, Axis, Field
-from models.uncertainty import Response, Scale, band_scale, rank
-from training.calibrate import Errors, Peaks, fit_response, standard_error, tune_scale
+from models.uncertainty import Response, Scale, band_scale, in_own_units, rank
+from training.calibrate import Errors, Peaks, fit_response, tune_scale
 
 LEVEL = 0.9
 NODES = 24
@@ -26,15 +24,16 @@ def errors(seed: int, count: int, power: float = 1.6, leads: bool = False) -> Er
     shape = (count, 2, NODES) if leads else (count, NODES)
     level = np.exp(0.8 * generator.standard_normal((count, *(1,) * (len(shape) - 1))))
     spread = level * generator.uniform(0.7, 1.3, shape)
-    return Errors(3.0 * level ** (power - 1) * spread * generator.standard_normal(shape), spread, leads)
+    residual = 3.0 * level ** (power - 1) * spread * generator.standard_normal(shape)
+    return Errors(residual, spread, np.zeros(shape), leads)
 
 
 def coverage(scale: Scale, calibration: Errors, fresh: Errors) -> tuple[np.ndarray, np.ndarray]:
     """Whether each fresh case is covered, and that of the fifth with the widest bands; first lead time."""
-    scores = np.sort(calibration.scores(band_scale(calibration.spread, scale)), axis=0)
-    size = band_scale(fresh.spread, scale)
+    scores = np.sort(calibration.scores(band_scale(calibration.spread, calibration.mean, scale)), axis=0)
+    size = band_scale(fresh.spread, fresh.mean, scale)
     covered = (fresh.scores(size) <= scores[rank(len(scores), LEVEL) - 1])[:, 0]
-    order = size.reshape(len(size), -1).mean(axis=1).argsort()
+    order = in_own_units(fresh.mean, size, scale.transform).mean(axis=1).argsort()
     return covered, covered[order[-len(order) // 5 :]]
 
 
@@ -95,24 +94,29 @@ def test_each_lead_time_has_a_response_of_its_own():
     assert found.dispersion.exponent == pytest.approx((0.6, 0.0), abs=0.25)
 
 
-@settings(deadline=None, max_examples=20)
-@given(seed=st.integers(0, 1000), count=st.integers(12, 30))
-def test_a_dozen_cases_cannot_bend_the_response_far(seed: int, count: int):
-    """On level errors the fitted exponent is noise: the penalty keeps it small."""
-    level = errors(seed, count, power=1.0)
-    scale = Scale(0.0, 0.01, 0, smoothed=1, grid=1)
-    response, factor = fit_response(Peaks.of(level, level.spread + 0.01, scale), np.arange(count))
-    assert abs(response.exponent[0]) <= 0.9
-    assert np.all(factor > 0)
+def deep_and_shallow(seed: int, count: int) -> Errors:
+    """Depths of 1 to 30 whose roots are as wrong as their spread says where they are shallow, and more where deep."""
+    generator = np.random.default_rng(seed)
+    depth = np.exp(generator.uniform(0.0, np.log(30.0), (count, 1))) * np.ones(NODES)
+    spread = generator.uniform(0.02, 0.04, (count, NODES))
+    return Errors(depth**0.3 * spread * generator.standard_normal((count, NODES)), spread, depth, False)
 
 
-def test_copies_of_a_case_add_no_certainty_and_independent_cases_of_a_block_do(generator):
-    values = generator.standard_normal((3, 200))
-    alone = values.std(axis=1) / np.sqrt(200)
-    assert standard_error(values, np.arange(200)) == pytest.approx(alone)
-    assert standard_error(np.repeat(values, 5, axis=1), np.repeat(np.arange(200), 5)) == pytest.approx(alone)
-    fresh = generator.standard_normal((200, 1000))
-    assert standard_error(fresh, np.arange(1000) // 20).mean() == pytest.approx(1 / np.sqrt(1000), rel=0.1)
+def test_the_response_is_to_the_width_in_the_fields_own_units():
+    """In roots all scales are alike; only back in depths are those wide whose errors are larger than they say."""
+    deep = Scale(0.0, 0.0, 0, "square_root", smoothed=1, grid=1)
+    found = fit_response(Peaks.of(tune := deep_and_shallow(9, 1500), tune.spread, deep))[0]
+    calibration, fresh = deep_and_shallow(10, 1500), deep_and_shallow(11, 4000)
+    (_, without), (_, bent) = (coverage(s, calibration, fresh) for s in (deep, replace(deep, response=found)))
+    assert without.mean() < 0.8
+    assert bent.mean() >= 0.86  # as above
+    assert found.exponent[0] == pytest.approx(0.6, abs=0.1)  # a half-width in depths is 2√depth times the scale
+
+
+def test_a_half_width_in_own_units_is_the_slope_of_the_transform_times_the_scale():
+    depth, size = np.array([[1.0, 4.0]]), np.array([[1e-6, 1e-6]])
+    assert in_own_units(depth, size, "square_root") == pytest.approx(2e-6 * np.sqrt(depth), rel=1e-3)
+    assert in_own_units(depth, size, "identity") is size
 
 
 def test_a_scale_is_read_back_from_the_manifest(tuned):
@@ -124,4 +128,4 @@ def test_spread_beyond_all_that_was_seen_is_cut(tuned):
     spread[0, 3] = 1e9
     bent = (tuned.dispersion.highest[0] / tuned.dispersion.reference[0]) ** tuned.dispersion.exponent[0]
     assert tuned.deviation(spread).max() <= tuned.ceiling[0] * tuned.inflation[0] * bent * 1.001
-    assert band_scale(spread, tuned).max() < 1e3
+    assert band_scale(spread, np.zeros_like(spread), tuned).max() < 1e3

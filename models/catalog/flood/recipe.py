@@ -6,7 +6,7 @@ from models.physical_model import KeptResiduals, Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=64,
-    splits=usual_splits(6000, 100, 300, 1000, 400, 500),
+    splits=usual_splits(6000, 100, 300, 1000, 1000, 1000),
     unlabelled=Split(20, 3000),
     principal_components=40,
     architecture="conv_unet",
@@ -28,7 +28,7 @@ FULL = Recipe(
 FULL_128 = replace(
     FULL,
     points=128,
-    splits=usual_splits(1200, 50, 150, 600, 300, 300),
+    splits=usual_splits(1200, 50, 150, 1000, 600, 600),
     epochs=2,
     warm_up=0.2,
     muon_rate=0.004,

@@ -9,7 +9,7 @@ FULL = Recipe(
     points=33,
     splits=usual_splits(1200, 50, 200, 1000, 1000, 1000),
     unlabelled=Split(20, 2500),
-    principal_components=20,
+    principal_components=60,  # d coefficients of known variance show an amplitude to √(1/2d)
     architecture="modal_fno",
     settings={
         "frames": FRAMES,
