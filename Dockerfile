@@ -59,12 +59,13 @@ FROM service AS gpu
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility SURROGATE_DEVICE=cuda
 COPY --from=build-gpu /opt/venv /opt/venv
 
+# torch brings a file in the syntax of a newer Python.
 FROM build AS build-training
 COPY .ci/image/requirements-training.txt /requirements.txt
 RUN --mount=type=cache,target=/root/.cache/pip \
     pip --python /opt/venv/bin/python install --quiet --require-hashes --no-deps --only-binary :all: --no-compile \
         -r /requirements.txt \
-    && python -m compileall -q --invalidation-mode unchecked-hash /opt/venv/lib
+    && python -m compileall -q -x py312_intrinsics --invalidation-mode unchecked-hash /opt/venv/lib
 
 FROM service AS training
 COPY --from=build-training /opt/venv /opt/venv
