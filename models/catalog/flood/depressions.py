@@ -110,6 +110,20 @@ def route(bed: Reals, rain: float, water: Drainage, find_full: bool) -> tuple[Re
 
 
 @compile_kernel
+def fill_hollows(beds: Reals, members: Indices, kept: Reals, water: Drainage, surface: Reals) -> None:
+    """Level each hollow by what it keeps; `members` are the cells of hollows, one after the other and by ascending `beds`."""
+    start = 0
+    while start < members.size:
+        name, stop = water.hollow[members[start]], start
+        while stop < members.size and water.hollow[members[stop]] == name:
+            stop += 1
+        level = level_of(beds[start:stop], kept[name])
+        for place in range(start, stop):
+            water.wet[members[place]] = beds[place] < level
+            surface[members[place]] = max(beds[place], level)
+        start = stop
+
+
 def analyse(bed: Reals, columns: int, rain: float) -> Drainage:
     """The drainage of a bed under `rain` metres everywhere."""
     order, parent, pivot, hollow = np.empty((4, bed.size), np.int64)
@@ -118,20 +132,9 @@ def analyse(bed: Reals, columns: int, rain: float) -> Drainage:
     name_hollows(bed, columns, pivot, order, hollow)
     water = Drainage(order, parent, pivot, hollow, full, wet, ground)
     kept, arrived = route(bed, rain, water, True)
+    members = np.lexsort((bed, hollow))[np.count_nonzero(hollow == NO_HOLLOW) :]
     surface = bed.copy()
-    by_hollow = np.argsort(hollow)
-    start = int(np.searchsorted(hollow[by_hollow], 0))
-    while start < bed.size:
-        name = hollow[by_hollow[start]]
-        stop = start
-        while stop < bed.size and hollow[by_hollow[stop]] == name:
-            stop += 1
-        members = by_hollow[start:stop]
-        level = level_of(np.sort(bed[members]), kept[name])
-        for cell in members:
-            wet[cell] = bed[cell] < level
-            surface[cell] = max(bed[cell], level)
-        start = stop
+    fill_hollows(bed[members], members, kept, water, surface)
     ground[:] = surface < level_of(np.sort(surface), arrived[order[0]])
     ground[order[0]] = True
     return water
@@ -163,13 +166,21 @@ def transpose_levels(depth: Reals, water: Drainage) -> tuple[Reals, Reals, float
     """Cotangents of bed, of the volume kept by each hollow and of what reaches the lowest cell, from that of depth."""
     bed, above = -depth, depth.copy()
     kept, count = np.zeros(depth.size), np.zeros(depth.size)
-    reached = depth[water.ground].sum() / np.count_nonzero(water.ground)
-    above[water.ground] = reached
+    reached, cells = 0.0, 0.0
     for cell in range(depth.size):
+        if water.ground[cell]:
+            reached += depth[cell]
+            cells += 1.0
+    reached /= cells
+    for cell in range(depth.size):
+        if water.ground[cell]:
+            above[cell] = reached
         if water.wet[cell]:
             kept[water.hollow[cell]] += above[cell]
             count[water.hollow[cell]] += 1.0
-    kept /= np.maximum(count, 1.0)
+    for cell in range(depth.size):
+        if count[cell] > 0.0:
+            kept[cell] /= count[cell]
     for cell in range(depth.size):
         bed[cell] += kept[water.hollow[cell]] if water.wet[cell] else above[cell]
     return bed, kept, reached
