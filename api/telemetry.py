@@ -21,7 +21,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from models.contract import Verdict
 from models.drift import DriftWatch
-from models.errors import ToleranceNotMet
+from models.errors import InvalidOutput, ToleranceNotMet
 from models.statements import Statement
 from models.surrogate import Answer
 from models.validity import Validity
@@ -117,9 +117,14 @@ class Models:
                 watch.see(verdict.p_value)
 
     def computed(self, name: str, results: Iterable[np.ndarray]) -> None:
-        """What a graph has given."""
-        if not all(math.isfinite(float(np.sum(values))) for values in results):  # NaN and infinity survive the sum
+        """What a graph has given; numbers that are not finite are counted, and go no further.
+
+        Raises InvalidOutput.
+        """
+        # NaN and infinity survive the sum, in which large numbers may overflow
+        if not all(math.isfinite(float(np.sum(values))) or np.isfinite(values).all() for values in results):
             _of(NONFINITE, name).inc()
+            raise InvalidOutput("outputs", "finite numbers", "some that are not")
 
     def answered(self, name: str, answer: Answer) -> None:
         """An answer with its verdicts, statements and bands."""

@@ -162,7 +162,7 @@ def test_a_solution_checks_what_had_been_stated(link):
 
 
 @pytest.mark.parametrize("call", ["predict", "forecast"])
-def test_graphs_that_give_what_is_not_finite_are_counted(zoo, monkeypatch, call):
+def test_what_is_not_finite_is_counted_and_not_handed_out(zoo, monkeypatch, call):
     """In an application of this process, whose graphs have something added to their first results."""
     execute, added = Graph.execute, [0.0]
 
@@ -172,7 +172,8 @@ def test_graphs_that_give_what_is_not_finite_are_counted(zoo, monkeypatch, call)
 
     async def counted(one: httpx.AsyncClient, name: str) -> float:
         body = (await one.get(f"/v1/models/{name}/example", params={"call": call})).json()
-        await one.post(f"/v1/models/{name}/{call}", json=body)
+        answer = await one.post(f"/v1/models/{name}/{call}", json=body)
+        assert (answer.status_code, answer.json().get("code")) == ((500, "invalid-output") if added[0] else (200, None))
         return value(series((await one.get("/metrics")).text), "surrogate_output_nonfinite_total", model=name)
 
     async def ask() -> None:
