@@ -1,4 +1,4 @@
-"""uvicorn's protocol with limits on headers: their size, their number, and the time they take to arrive.
+"""uvicorn's protocol with limits: on headers, their size, number and time to arrive, and on the time answers take to go.
 
 httptools refuses what smuggles requests (Content-Length beside Transfer-Encoding) and limits nothing else.
 """
@@ -13,6 +13,9 @@ from api.telemetry import unread
 HEADER_BYTES = 64 * 1024
 HEADERS = 100
 HEADER_SECONDS = 10.0
+TAKING_SECONDS = (
+    30.0  # until a client has taken what waits for it, which is little: `api.service` hands over piece by piece
+)
 
 
 class LimitedProtocol(HttpToolsProtocol):
@@ -23,6 +26,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._in_headers, self._is_refused = True, False
         self._received = self._parsed = 0
         self._deadline: asyncio.TimerHandle | None = None
+        self._taking: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Headers have to follow."""
@@ -32,7 +36,23 @@ class LimitedProtocol(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing will."""
         self._disarm()
+        self._taken()
         super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """More waits for the client than it has taken: it gets some time, and is then cut off."""
+        super().pause_writing()
+        self._taking = self.loop.call_later(TAKING_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """It has taken nearly all of it."""
+        self._taken()
+        super().resume_writing()
+
+    def _taken(self) -> None:
+        if self._taking is not None:
+            self._taking.cancel()
+            self._taking = None
 
     def data_received(self, data: bytes) -> None:
         """Bytes of a request; in its headers they are counted."""

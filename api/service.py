@@ -17,7 +17,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 from starlette.requests import HTTPConnection
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api import telemetry
 from api.admission import Gate
@@ -36,6 +36,7 @@ DEADLINE_HEADER = "x-request-timeout"
 # seconds: threads that compute in Python take turns every 5 ms (sys.getswitchinterval), so handing over less than that
 # keeps the loop waiting for longer than the work itself would
 SHORT = 3e-3
+PIECE = 2**18  # bytes of an answer that wait for a client at a time
 RECENT = 0.1  # weight of the latest in a mean of recent times
 
 
@@ -345,9 +346,20 @@ class Visits:
             return
         visit = scope["visit"] = Visit(scope["app"].state.service, scope, receive)
         try:
-            await self.app(scope, receive, send)
+            await self.app(scope, receive, partial(_in_pieces, send))
         finally:
             visit.leave()
+
+
+async def _in_pieces(send: Send, message: Message) -> None:
+    """Hand an answer over as the client takes it, so that it leaves when it is gone and not when it is written."""
+    body, more = message.get("body", b""), message.get("more_body", False)
+    if len(body) <= PIECE:
+        await send(message)
+        return
+    for start in range(0, len(body), PIECE):
+        last = start + PIECE >= len(body)
+        await send({"type": message["type"], "body": body[start : start + PIECE], "more_body": more or not last})
 
 
 def visit_of(request: HTTPConnection) -> Visit:

@@ -7,8 +7,10 @@ import base64
 import json
 import os
 import random
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -20,7 +22,12 @@ from pathlib import Path
 import httpx
 import numpy as np
 import pytest
+import uvicorn
 
+from api import protocol
+from api.app import create_app
+from api.protocol import LimitedProtocol
+from api.settings import Settings
 from models.repository import SHIPPED
 from tests import broken_bundles as broken
 from tests.conftest import ROOT, add_version, free_port, serving, wait_until_served
@@ -82,6 +89,61 @@ def test_work_of_clients_that_vanish_is_not_done(address):
     nothing_is_left(address)
     done = metric(address, "surrogate_samples_total", model="burgers") - before
     assert done < 12 * 1000 / 3, f"{done} samples of 12,000 were computed for nobody"
+
+
+@pytest.fixture
+def impatient(zoo, monkeypatch) -> Iterator[str]:
+    """A service in this process, which waits a second for who does not read."""
+    monkeypatch.setattr(protocol, "TAKING_SECONDS", 1.0)
+    port = free_port()
+    app = create_app(Settings(zoo=zoo, reload_seconds=0))
+    service = uvicorn.Server(uvicorn.Config(app, port=port, http=LimitedProtocol, ws="none", log_config=None))
+    thread = threading.Thread(target=service.run)
+    thread.start()
+    try:
+        wait_until_served(f"http://127.0.0.1:{port}")
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        service.should_exit = True
+        thread.join(WAIT)
+
+
+def ask_for_much(address: str) -> socket.socket:
+    """A connection whose client has asked for some 16 MB and can take few of them at a time."""
+    found = httpx.get(f"{address}/v1/models/burgers/example", params={"seed": 1, "call": "forecast"}).json()
+    asked = json.dumps(found | {"steps": 800, "include": ["outputs", "members"]}).encode()
+    link = socket.socket()
+    link.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+    link.settimeout(WAIT)
+    link.connect(("127.0.0.1", int(address.rsplit(":", 1)[1])))
+    link.sendall(head(len(asked), "/v1/models/burgers/forecast") + asked)
+    return link
+
+
+def test_an_answer_that_nobody_takes_keeps_its_place_and_is_then_given_up(impatient):
+    with ask_for_much(impatient) as link:
+        received = link.recv(1000)
+        assert received.startswith(b"HTTP/1.1 200")
+        assert metric(impatient, "surrogate_inference_inflight") == 1, "written, not taken"
+        nothing_is_left(impatient)
+        while part := link.recv(2**20):
+            received += part
+        assert len(received) < int(re.search(rb"content-length: (\d+)", received)[1]), "cut off"
+
+
+def test_a_slow_reader_who_goes_on_gets_everything(impatient):
+    with ask_for_much(impatient) as link:
+        received, ended = bytearray(), time.monotonic() + 3.0
+        while b"\r\n\r\n" not in received:
+            received += link.recv(1000)
+        start = received.index(b"\r\n\r\n") + 4
+        size = int(re.search(rb"content-length: (\d+)", received)[1])
+        while len(received) < start + size:
+            received += link.recv(2**18)
+            time.sleep(0.02 if time.monotonic() < ended else 0.0)
+        assert time.monotonic() > ended, "it took longer than anybody may stand still"
+        assert len(json.loads(received[start:])["lead_times"]["data"]) == 800
+    nothing_is_left(impatient)
 
 
 def test_a_deadline_ends_a_long_forecast(address):
