@@ -318,15 +318,15 @@ def test_the_best_batch_is_measured(bundle_folder):
 
 
 @pytest.mark.skipif(available_cores() == 1, reason="one core: every run has it whole")
-def test_a_run_that_is_alone_has_every_core_where_that_is_faster(monkeypatch):
+def test_a_run_that_is_alone_has_every_core_unless_that_is_slower(monkeypatch):
     graph = load_surrogate(max(SHIPPED.glob("burgers/*")), RuntimeOptions(threads=1)).graphs["model"]
-    feeds, took = graph.blank(2), {False: 2.0, True: 1.0}
+    feeds, took = graph.blank(2), {False: 2.0, True: 2.1}
     monkeypatch.setattr(batching, "_timed", lambda *arguments: took[arguments[-1]])
     spread(graph)
     assert graph.is_spread
     alone, beside = (graph.execute(feeds, is_alone=is_alone)[0] for is_alone in (True, False))
     np.testing.assert_allclose(alone, beside, rtol=1e-5, atol=1e-6)
-    took[True] = 1.99
+    took[True] = 2.6
     spread(graph)
     assert not graph.is_spread
     for options in (RuntimeOptions(), RuntimeOptions(threads=1, bind=True)):
