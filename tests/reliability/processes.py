@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from tests.conftest import ROOT, free_port, wait_until_served
 
 MEBIBYTE = 2**20
+STILL, SETTLING = 4, 60.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,14 @@ class Service:
         """Resident memory in bytes."""
         lines = Path(f"/proc/{self.process.pid}/status").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmRSS"))
+
+    def settle(self) -> None:
+        """Wait until batches have been tried and allocators have settled: memory has stood still for some seconds."""
+        still, last, end = 0, 0, time.monotonic() + SETTLING
+        while still < STILL and time.monotonic() < end:
+            time.sleep(1.0)
+            now = self.resident
+            still, last = (still + 1 if abs(now - last) < MEBIBYTE else 0), now
 
     @property
     def open_files(self) -> int:
