@@ -360,7 +360,7 @@ def in_chunks(address: str, count: int) -> int:
 
 def test_a_hundred_bodies_of_a_million_chunks_leave_no_memory_behind(zoo, seen):
     with running(zoo) as service:
-        statuses = Counter(in_chunks(service.address, MILLION) for _ in range(50))
+        statuses = Counter(in_chunks(service.address, MILLION) for _ in range(120))
         service.settle()
         before = service.resident
         statuses += Counter(in_chunks(service.address, MILLION) for _ in range(100))
