@@ -33,8 +33,8 @@ from models.ticket import Ticket, holding
 
 Result = TypeVar("Result")
 DEADLINE_HEADER = "x-request-timeout"
-# seconds: threads that compute in Python take turns every 5 ms (sys.getswitchinterval), so handing over less than that
-# keeps the loop waiting for longer than the work itself would
+# seconds: a thread that computes in Python holds the loop up as well, by turns (`api.app.TURN`) and by being woken; when work
+# of more than 1 ms was handed over, full answers near that threshold fell behind the requests that came
 SHORT = 3e-3
 PIECE = 2**18  # bytes of an answer that wait for a client at a time
 RECENT = 0.1  # weight of the latest in a mean of recent times
