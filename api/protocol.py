@@ -13,9 +13,8 @@ from api.telemetry import unread
 HEADER_BYTES = 64 * 1024
 HEADERS = 100
 HEADER_SECONDS = 10.0
-TAKING_SECONDS = (
-    30.0  # until a client has taken what waits for it, which is little: `api.service` hands over piece by piece
-)
+# until a client has taken what waits for it, which is little: `api.service` hands over piece by piece
+TAKING_SECONDS = 30.0
 
 
 class LimitedProtocol(HttpToolsProtocol):

@@ -125,9 +125,8 @@ class Visit:
         self._timer: asyncio.TimerHandle | None = None
         self._read_all = False
         self.model = ""
-        self.received = self.called = self.concluded = (
-            0.0  # when the body was there, the work began, its result was there
-        )
+        # when the body was there, the work began, its result was there
+        self.received = self.called = self.concluded = 0.0
         self.route: tuple[RouteStep, ...] = ()
         self.spent: tuple[int, int] | None = None  # ns in the queue and in the runs of the forward graph
         self._headers = dict(reversed(scope["headers"]))  # of several of one name the first counts

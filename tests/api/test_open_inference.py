@@ -334,6 +334,9 @@ def test_gzip_may_have_several_members_and_an_old_name(client):
     for name in ("gzip", "x-gzip"):
         answer = client.post(INFER, content=members, headers={"Content-Encoding": name})
         assert answer.json()["outputs"][0]["name"] == "pressure"
+    empty = gzip.compress(b"")
+    many = client.post(INFER, content=gzip.compress(text) + 2000 * empty, headers={"Content-Encoding": "gzip"})
+    assert_refused(many, 400, "members")
     twice = zlib.compress(text[:50]) + zlib.compress(text[50:])
     assert_refused(client.post(INFER, content=twice, headers={"Content-Encoding": "deflate"}), 400, "after its end")
 

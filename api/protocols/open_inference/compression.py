@@ -10,6 +10,7 @@ from models.errors import TooLarge
 WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
 PIECE = 2**16
 FASTEST = 1
+MOST_MEMBERS = 1024  # of a gzip body: each costs a stream of its own, however little is in it
 
 
 def require_known(encoding: str) -> None:
@@ -23,12 +24,15 @@ def unpack(body: bytes, encoding: str, limit: int) -> bytes:
 
     Raises TooLarge, MalformedBody.
     """
-    stream, parts, size, start = zlib.decompressobj(WINDOWS[encoding]), [], 0, 0
+    stream, parts, size, start, members = zlib.decompressobj(WINDOWS[encoding]), [], 0, 0, 1
     try:
         while start < len(body):
             if stream.eof:
                 if encoding == "deflate":
                     raise _malformed(encoding, "one with bytes after its end")
+                members += 1
+                if members > MOST_MEMBERS:
+                    raise _malformed(encoding, f"more than {MOST_MEMBERS} members")
                 stream = zlib.decompressobj(WINDOWS[encoding])
             piece = body[start : start + PIECE]
             part = stream.decompress(piece, limit - size + 1)
