@@ -5,6 +5,7 @@ are those of the held-out period, in another order.
 """
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,11 @@ from scipy.stats import binom, rankdata
 from models import catalog, coverage, efficiency
 from models.coverage import LEVEL, Progress, silently
 from models.efficiency import Run
-from models.errors import NotOffered, SeedTaken
+from models.errors import NotOffered, SeedTaken, UnsupportedLevel
+from models.explanation.quantities import make_quantity
+from models.explanation.statement import through_band
+from models.fields import LEAD_TIME
 from models.physical_model import Arrays, PhysicalModel
-from models.residuals import Residuals
 from models.surrogate import Prediction, Surrogate
 from models.uncertainty import has_lead_times
 from models.validity import THRESHOLD
@@ -113,11 +116,12 @@ def _points(surrogate: Surrogate) -> int:
 
 
 def intervals(surrogate: Surrogate, truths: Arrays, found: Mapping[str, Prediction]) -> dict[str, Any]:
-    """Coverage of conformal intervals of linear quantities, at every lead time that has residuals of its own."""
+    """Coverage of intervals: of linear quantities where residuals ship, at each of their lead times; else of the band's."""
     result: dict[str, Any] = {}
     for name in surrogate.calibrations:
         kept = surrogate.residuals(name)
         if kept is None:
+            result[name] = _through_band(surrogate, found[name], truths[name], name)
             continue
         prediction, gap = found[name], truths[name] - found[name].mean
         result[name] = {}
@@ -127,7 +131,35 @@ def intervals(surrogate: Surrogate, truths: Arrays, found: Mapping[str, Predicti
             for label, weights in _quantities(surrogate.manifest.output(name).shape).items():
                 half = kept.half_widths(stored, weights, prediction.own_scale[part], LEVEL)
                 error = np.abs((weights * gap[part]).reshape(len(gap), -1).sum(axis=1))
-                result[name][label + when] = _counted(int((error <= half).sum()), half, kept)
+                result[name][label + when] = _counted(error <= half, half, kept.blocks or kept.count)
+    return result
+
+
+def _through_band(surrogate: Surrogate, prediction: Prediction, truth: np.ndarray, name: str) -> dict[str, Any]:
+    """Intervals that follow from the band: at the first, middle and last lead time, and over all of them."""
+    item, known, result = surrogate.manifest.output(name), surrogate.lead_times, {}
+    if known is not None and known.input is not None:
+        return {}  # predictions have an axis of lead times there that the field has not
+    middle = {
+        axis.name: axis.labels[0] if axis.labels else float(axis.coordinates[axis.points // 2])
+        for axis in item.axes
+        if axis.name != LEAD_TIME
+    }
+    asked: dict[str, dict[str, Any]] = {
+        "mean": {"type": "region_mean"}, "point": {"type": "point", **middle}, "largest value": {"type": "max"},
+    }  # fmt: skip
+    times = dict.fromkeys([float(known.values[k]) for k in (0, known.frames // 2, -1)]) if known else {}
+    whens = (
+        {f" at {t:g}": {LEAD_TIME: t} for t in times} | {" of all lead times": {}} if has_lead_times(item) else {"": {}}
+    )
+    for label, request in asked.items():
+        for when, chosen in whens.items():
+            quantity = make_quantity((item,), known, {**request, **chosen})
+            with suppress(UnsupportedLevel):  # all lead times at once need more calibration cases
+                low, high = through_band(surrogate, prediction, quantity, LEVEL)
+                value = quantity.of(truth)
+                hit = (low <= value) & (value <= high)
+                result[label + when] = _counted(hit, (high - low) / 2, surrogate.calibrations[name].independent)
     return result
 
 
@@ -137,9 +169,10 @@ def _frame(surrogate: Surrogate, time: float) -> int:
     return 0 if known is None else int(np.abs(known.values - time).argmin())
 
 
-def _counted(covered: int, half: np.ndarray, kept: Residuals) -> dict[str, Any]:
-    """Too few covered cases are a fault, too many none: the rounding of the residuals is added to every interval."""
-    low, high = coverage.count_range(len(half), kept.blocks or kept.count)
+def _counted(hit: np.ndarray, half: np.ndarray, calibration_cases: int) -> dict[str, Any]:
+    """Too few covered cases are a fault, too many none: rounding is added to intervals, and the band's are too wide."""
+    covered = int(hit.sum())
+    low, high = coverage.count_range(len(half), calibration_cases)
     return {
         "covered": covered, "cases": len(half), "beta_binomial_99": [low, high], "inside": low <= covered,
         "mean_half_width": float(half.mean()),

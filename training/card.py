@@ -409,7 +409,7 @@ def sections(document: dict[str, Any]) -> list[tuple[str, str]]:
     found.append(("What its statements say", _readings(document)))
     found.append(("Bands", f"{_bands(report)}\n\n![Calibration](calibration.png)"))
     if report.get("intervals"):
-        found.append(("Intervals of linear quantities", _intervals(report)))
+        found.append(("Intervals of quantities of interest", _intervals(report)))
     if report.get("validity"):
         found.append(("Test of validity", _validity(report)))
     short = shortfalls(report)

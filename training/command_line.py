@@ -180,7 +180,9 @@ def parser() -> argparse.ArgumentParser:
         "--write", action="store_true", help="put the figures into its manifest; readme redraws cards"
     )
     explained.set_defaults(run=_explanations)
-    kept = commands.add_parser("residuals", help="residuals that a recipe keeps, and their coverage on fresh cases")
+    kept = commands.add_parser(
+        "residuals", help="residuals that a recipe keeps, and what intervals of quantities cover on fresh cases"
+    )
     kept.add_argument("bundle", type=Path, help="its folder: models/zoo/burgers/1")
     kept.add_argument("--seed", type=int, default=3201, help="of the fresh cases")
     kept.set_defaults(run=_residuals)

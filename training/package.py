@@ -29,7 +29,7 @@ from models.runtime import Graph, RuntimeOptions
 from models.validity import THRESHOLD, detector_scores, fit_detectors, hard_checks
 from training.calibrate import Errors, field_arrays
 from training.export import foreign_operators, share_weights
-from training.publish import code_revision, npz
+from training.publish import code_revision, npz, statements_offered
 
 NEEDED = ("name", "version", "title", "domain", "time", "inputs", "outputs", "truth")
 DETECTORS = 4
@@ -102,7 +102,7 @@ def package(graph_file: Path, description: Path, pairs: Path, zoo: Path) -> Path
         },
         "calibration": facts, "domain_checks": checks,
         "baseline": {name: float(np.mean(values)) for name, values in inputs.items()},
-        "statements": [{"norm": "band", "kind": "statistical"}, {"norm": "energy", "kind": "none"}],
+        "statements": statements_offered([("energy", "none")]),
         "report": None, "provenance": {"trained": None, "code": code_revision(), "packaged_from": graph_file.name},
     }  # fmt: skip
     folder = zoo / str(document["name"]) / str(document["version"])

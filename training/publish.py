@@ -3,7 +3,7 @@
 import io
 import json
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -55,7 +55,7 @@ def manifest_document(
             "members": recipe.members, "member_axis": True,
         },
         **facts,
-        "statements": statements_offered(model, recipe), "headline": list(model.headline),
+        "statements": statements_offered(model.bounds), "headline": list(model.headline),
         "report": report,
         "provenance": {
             "trained": datetime.now(UTC).date().isoformat(), "code": code_revision(),
@@ -66,11 +66,10 @@ def manifest_document(
     }  # fmt: skip
 
 
-def statements_offered(model: PhysicalModel, recipe: Recipe) -> list[dict[str, str]]:
+def statements_offered(bounds: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
     """Norms and kinds of the statements an answer carries, as the model's own example shows them."""
-    interval = "statistical" if recipe.residuals or model.stored_residuals != () else "none"
-    bands = [{"norm": "band", "kind": "statistical"}, {"norm": "interval", "kind": interval}]
-    return [{"norm": norm, "kind": kind} for norm, kind in model.bounds] + bands
+    calibrated = (("band", "statistical"), ("interval", "statistical"))
+    return [{"norm": norm, "kind": kind} for norm, kind in (*bounds, *calibrated)]
 
 
 def npz(arrays: dict[str, np.ndarray], save: Callable[..., None] = np.savez_compressed) -> bytes:
@@ -119,12 +118,13 @@ def publish(
 
 
 def add_residuals(folder: Path, model: PhysicalModel, recipe: Recipe, seed: int | None = None) -> None:
-    """Put the residuals that a recipe keeps into its bundle; with a `seed`, their coverage on fresh cases too."""
+    """Put the residuals that a recipe keeps into its bundle; with a `seed`, the coverage of intervals on fresh cases too."""
     arrays = residuals.kept_arrays(load_surrogate(folder, RuntimeOptions()), model, recipe)
     content = read(folder)
     document = {k: v for k, v in content.manifest.document.items() if k not in ("format", "files")}
+    document["statements"] = statements_offered(model.bounds)
     # noise in half precision shrinks by a tenth, and every request for an interval would unpack it
-    files = {**content.files, RESIDUALS_FILE: npz(arrays, np.savez)}
+    files = content.files | ({RESIDUALS_FILE: npz(arrays, np.savez)} if arrays else {})
     write(folder, document, files)
     if seed is not None:
         intervals = residuals.coverage_of(load_surrogate(folder, RuntimeOptions()), seed)

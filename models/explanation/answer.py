@@ -52,15 +52,6 @@ class Explanation:
     warnings: tuple[str, ...] = field(default=())
 
 
-def _prediction(plan: Plan) -> dict[str, Prediction]:
-    """The answer at the sample, at the last lead time of the quantity where the graph takes it as an input."""
-    sample = {name: values[None] for name, values in plan.sample.items()}
-    known, times = plan.surrogate.lead_times, plan.quantity.moments.times
-    if known is not None and known.input is not None and times is not None:
-        sample[known.input] = np.array([times[-1]], dtype=np.float32)
-    return plan.surrogate.run(sample)
-
-
 def explain(
     surrogate: Surrogate, inputs: Mapping[str, np.ndarray], request: Request, clock: Clock | None = None
 ) -> Explanation:
@@ -71,13 +62,16 @@ def explain(
     clock = clock or Clock()
     plan = make_plan(surrogate, inputs, request)
     clock.mark("validate")
-    prediction = _prediction(plan)
+    row = {item.name: plan.sample[item.name][None] for item in plan.fields}
+    functional = Functional(surrogate, plan.sample, plan.quantity, exact=request.method not in DIFFERENTIATING)
+    answers = functional.answers(row)
+    prediction = {
+        name: p.every(functional.times - 1, functional.times) for name, p in answers.items()
+    }  # the last time's
     clock.mark("run")
     name = plan.quantity.field.name
-    quantity = plan.quantity.settled(prediction[name].mean)
-    differentiates = request.method in DIFFERENTIATING
-    functional = Functional(surrogate, plan.sample, quantity, exact=not differentiates)
-    row = {item.name: plan.sample[item.name][None] for item in plan.fields}
+    quantity, answer = plan.quantity.settled(prediction[name].mean), answers[name]
+    functional = replace(functional, quantity=quantity)
     verdict = _verdict(surrogate, plan.sample, prediction)
     clock.mark("validity")
     found, response = _attributed(plan, functional)
@@ -85,12 +79,12 @@ def explain(
     own = found.maps if request.method == "gradient" else None
     measured = checked(plan, replace(functional, exact=False), own)
     clock.mark("checks")
-    exact = replace(functional, exact=True)
     value = float(functional.values(row).mean[0])
+    exact_value = float(quantity.of(answer.mean)[0]) if quantity.has_smooth_form else value
     result = Explanation(
-        plan, quantity, quantity.averaged(functional.answer(row)), value, float(exact.values(row).mean[0]) if quantity.has_smooth_form else value,
+        plan, quantity, quantity.averaged(answer.mean), value, exact_value,
         None if request.method in ("gradient", "what_if") else float(functional.values(plan.baseline.values).mean.mean()),
-        interval(surrogate, plan.sample, prediction[name], quantity, value, request.level, verdict.in_domain),
+        interval(surrogate, plan.sample, answer, quantity, exact_value, request.level, verdict.in_domain),
         _corrected(plan, prediction), found, response, measured, verdict,
     )  # fmt: skip
     clock.mark("interval")

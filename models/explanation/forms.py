@@ -28,6 +28,10 @@ class Form(Protocol):
         """Its derivative in the values."""
         ...
 
+    def ends(self, lower: Columns, upper: Columns) -> tuple[Values, Values]:
+        """Its least and greatest value of all u with lower ≤ u ≤ upper."""
+        ...
+
 
 @dataclass(frozen=True)
 class Linear:
@@ -42,6 +46,11 @@ class Linear:
     def slope(self, columns: Columns) -> Columns:
         """W, whatever u."""
         return np.broadcast_to(self.weights, columns.shape)
+
+    def ends(self, lower: Columns, upper: Columns) -> tuple[Values, Values]:
+        """The upper end of u counts where w > 0, the lower elsewhere, and the other way round."""
+        rising = self.weights > 0
+        return self.of(np.where(rising, lower, upper)), self.of(np.where(rising, upper, lower))
 
 
 @dataclass(frozen=True)
@@ -58,9 +67,25 @@ class HalfSquare:
         """W u."""
         return np.asarray(columns * self.weights)
 
+    def ends(self, lower: Columns, upper: Columns) -> tuple[Values, Values]:
+        """The u nearest to zero and the one farthest from it; w ≥ 0."""
+        return self.of(np.clip(0.0, lower, upper)), self.of(np.maximum(np.abs(lower), np.abs(upper)))
+
+
+class _Increasing:
+    """A functional that grows with every value."""
+
+    def of(self, columns: Columns) -> Values:
+        """Its value."""
+        raise NotImplementedError
+
+    def ends(self, lower: Columns, upper: Columns) -> tuple[Values, Values]:
+        """Those of the ends."""
+        return self.of(lower), self.of(upper)
+
 
 @dataclass(frozen=True)
-class SoftMaximum:
+class SoftMaximum(_Increasing):
     """β⁻¹ log mean exp(β u) over the points of a region."""
 
     inside: np.ndarray
@@ -83,7 +108,7 @@ class SoftMaximum:
         return float(np.log(self.inside.sum()) / self.sharpness)
 
 
-class _NotDifferentiable:
+class _NotDifferentiable(_Increasing):
     def slope(self, columns: Columns) -> Columns:  # noqa: ARG002
         """Raises TypeError: methods that differentiate take the smooth form."""
         raise TypeError("Expected the smooth form of a quantity where it is differentiated.")
@@ -113,7 +138,7 @@ class Exceedance(_NotDifferentiable):
 
 
 @dataclass(frozen=True)
-class SmoothExceedance:
+class SmoothExceedance(_Increasing):
     """Mean of the logistic function of β (u − θ)."""
 
     shares: np.ndarray

@@ -9,7 +9,7 @@ from jaxtyping import Float
 
 from models.explanation.quantities import Quantity
 from models.physical_model import Arrays
-from models.surrogate import Surrogate
+from models.surrogate import Prediction, Surrogate
 
 TOGETHER = 16  # rows per run: activations then stay in the cache
 Rows = Mapping[str, np.ndarray]
@@ -68,9 +68,9 @@ class Functional:
         for first in range(0, len(next(iter(rows.values()))), size):
             yield {name: values[first : first + size] for name, values in rows.items()}
 
-    def answer(self, rows: Rows) -> np.ndarray:
-        """The field itself: ensemble means at every row and lead time."""
-        return self.surrogate.run(self.batch(rows))[self.quantity.field.name].mean
+    def answers(self, rows: Rows) -> dict[str, Prediction]:
+        """Every output at every row and lead time."""
+        return self.surrogate.run(self.batch(rows))
 
     def values(self, rows: Rows) -> Value:
         """J at every row."""

@@ -115,6 +115,23 @@ class Quantity:
         """J of fields (row, …), summed in float64; rows of one quantity's lead times follow each other."""
         return np.asarray(self.form(exact).of(self._columns(values)) @ self.moments.weights)
 
+    def ends(self, lower: np.ndarray, upper: np.ndarray) -> tuple[Float[np.ndarray, " row"], Float[np.ndarray, " row"]]:
+        """Least and greatest J, of the exact form, of fields between `lower` and `upper`; all c_τ ≥ 0."""
+        low, high = self.form(exact=True).ends(self._columns(lower), self._columns(upper))
+        return np.asarray(low @ self.moments.weights), np.asarray(high @ self.moments.weights)
+
+    @property
+    def lead_times_seen(self) -> int:
+        """At how many lead times of an axis of the field the quantity looks."""
+        if not (self.field.axes and self.field.axes[0].name == LEAD_TIME):
+            return 1
+        seen = (
+            self.weights.any(axis=tuple(range(1, self.weights.ndim)))
+            if self._keeps_lead_times
+            else self.moments.weights
+        )
+        return int(np.count_nonzero(seen))
+
     def averaged(self, values: np.ndarray) -> grid.Grid:
         """One row's field averaged over the lead times of the quantity."""
         columns = self._columns(values)[0]

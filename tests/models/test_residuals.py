@@ -1,4 +1,4 @@
-"""Intervals of linear quantities from stored residuals: rounding only widens them, and fresh truths lie in them."""
+"""Intervals of quantities: from stored residuals or the band, rounding only widens them, fresh truths lie in them."""
 
 from dataclasses import replace
 
@@ -91,23 +91,21 @@ def least(count: int) -> int:
     return int(betabinom(CASES, k, count + 1 - k).ppf(CHANCE / 2))
 
 
-def test_fresh_truths_lie_in_the_intervals_of_every_bundle_that_stores_residuals(bundle_folder, monkeypatch, generator):
+def test_fresh_truths_lie_in_the_intervals_of_every_bundle(bundle_folder, monkeypatch, generator):
     surrogate = load_surrogate(bundle_folder, RuntimeOptions())
     keep_in_memory(monkeypatch, surrogate)
     timed = surrogate.lead_times is not None and surrogate.lead_times.input is not None
     for item in surrogate.manifest.outputs:
         kept = surrogate.residuals(item.name)
-        if kept is None:
-            continue
+        count = surrogate.calibrations[item.name].independent if kept is None else kept.blocks or kept.count
         asked = [make_quantity((item,), surrogate.lead_times, one) for one in quantities(item, generator, timed)]
-        assert (covered(surrogate, asked) >= least(kept.blocks or kept.count)).all()
+        assert (covered(surrogate, asked) >= least(count)).all()
 
 
-def test_an_interval_is_offered_where_residuals_are_stored_and_nowhere_else(bundle_folder):
+def test_an_interval_is_offered_where_a_band_is(bundle_folder):
     surrogate = load_surrogate(bundle_folder, RuntimeOptions())
-    (kind,) = [one["kind"] for one in surrogate.manifest.document["statements"] if one["norm"] == "interval"]
-    stored = any(surrogate.residuals(item.name) for item in surrogate.manifest.outputs)
-    assert kind == ("statistical" if stored else "none")
+    kinds = {one["norm"]: one["kind"] for one in surrogate.manifest.document["statements"]}
+    assert kinds["interval"] == kinds["band"] == "statistical"
 
 
 def test_too_narrow_intervals_would_be_seen(monkeypatch, generator):
@@ -122,26 +120,73 @@ def test_too_narrow_intervals_would_be_seen(monkeypatch, generator):
     assert (covered(surrogate, asked) < least(surrogate.residuals(item.name).count)).any()
 
 
-WITHOUT = {
-    "between": ("burgers", {"type": "point", "x": 0.5, "lead_time": 0.3}, "0.25, 0.5, 0.75, 1"),
-    "window": ("burgers", {"type": "point", "x": 0.5, "lead_time": [0.25, 0.5]}, "over windows"),
-    "square": ("burgers", {"type": "norm", "lead_time": 0.5}, "linear quantities only"),
-    "other output": ("flood", {"type": "region_mean", "field": "depth"}, "no calibration residuals of depth"),
-    "scores only": ("heat", {"type": "region_mean"}, "no calibration residuals of temperature"),
-    "level": ("flood_128", {"type": "region_mean"}, "too few calibration residuals"),
+THROUGH_BAND = {
+    "between": ("burgers", {"type": "point", "x": 0.5, "lead_time": 0.3}, "between the 101 lead times"),
+    "window": ("burgers", {"type": "point", "x": 0.5, "lead_time": [0.25, 0.5]}, "between the 101 lead times"),
+    "square": ("burgers", {"type": "norm", "lead_time": 0.5}, "band of the whole field"),
+    "greatest": ("darcy", {"type": "max"}, "exact_value"),
+    "share": ("flood", {"type": "exceedance", "field": "depth", "threshold": 0.1, "lead_time": 3600}, "exact_value"),
+    "other output": ("flood", {"type": "region_mean", "field": "depth"}, "3 lead times hold at once"),
+    "scores only": ("heat", {"type": "region_mean", "lead_time": 0.04}, "band of the whole field"),
+    "many lead times": ("heat", {"type": "region_mean"}, "25 lead times hold at once, each taken at the level 0.996"),
+    "high level": ("flood_128", {"type": "region_mean"}, "band of the whole field"),
 }
 
 
-@pytest.mark.parametrize("case", WITHOUT)
-def test_where_there_is_no_interval_the_answer_says_why(case):
-    name, quantity, reason = WITHOUT[case]
+def answered(name: str, quantity: dict, level: float = LEVEL):
+    """The interval of the first stored case, and the value that it is about."""
     surrogate = load_surrogate(SHIPPED / name / "1", RuntimeOptions())
     golden = surrogate.bundle.arrays("golden.npz")
     inputs = {item.name: golden[f"input.{item.name}"][:1] for item in surrogate.manifest.inputs}
-    level = 0.998 if case == "level" else LEVEL
-    found = explain(surrogate, inputs, Request(quantity, "occlusion", regions=1, level=level)).interval
-    assert found.ends is None and found.statement.kind == "none"
+    found = explain(surrogate, inputs, Request(quantity, "occlusion", regions=1, level=level))
+    return found.interval, found.exact_value
+
+
+@pytest.mark.parametrize("case", THROUGH_BAND)
+def test_without_residuals_the_band_gives_an_interval_and_says_so(case):
+    name, quantity, reason = THROUGH_BAND[case]
+    found, value = answered(name, quantity, 0.998 if case == "high level" else LEVEL)
+    low, high = found.ends
+    assert low <= value <= high and low < high
+    assert found.statement.kind == "statistical" and found.statement.value == max(value - low, high - value)
+    assert any("follows from the band" in text for text in found.statement.assumptions)
     assert any(reason in text for text in found.statement.assumptions)
+
+
+def test_lead_times_that_need_more_calibration_cases_have_no_interval_together():
+    found, _ = answered("heat", {"type": "region_mean"}, 0.99)  # of 25 lead times: 0.9996 each
+    assert found.ends is None and found.statement.kind == "none"
+    assert any("too few calibration cases" in text for text in found.statement.assumptions)
+
+
+KINDS = ({"type": "linear"}, {"type": "norm"}, {"type": "max"}, {"type": "exceedance", "threshold": 0.2})
+
+
+@pytest.mark.parametrize("request_", KINDS, ids=lambda one: one["type"])
+def test_every_field_of_a_band_has_its_quantity_between_the_ends_which_are_reached(request_, generator):
+    item = load_surrogate(SHIPPED / "heat" / "1", RuntimeOptions()).manifest.outputs[0]
+    known = load_surrogate(SHIPPED / "heat" / "1", RuntimeOptions()).lead_times
+    weights = {"weights": generator.standard_normal(item.shape).tolist()} if request_["type"] == "linear" else {}
+    quantity = make_quantity((item,), known, {**request_, **weights})
+    lower = generator.standard_normal((1, *item.shape))
+    upper = lower + generator.exponential(0.3, lower.shape)
+    low, high = quantity.ends(lower, upper)
+    inside = lower + generator.uniform(size=(40, *item.shape)) * (upper - lower)
+    values = quantity.of(inside)
+    assert np.all(low <= values) and np.all(values <= high)
+    corners = corners_of(request_["type"], quantity, lower, upper)
+    assert np.allclose(quantity.of(corners), [low[0], high[0]], rtol=1e-12)
+
+
+def corners_of(kind: str, quantity: Quantity, lower: np.ndarray, upper: np.ndarray) -> np.ndarray:
+    """The two fields of the band at which a quantity is least and greatest."""
+    if kind == "linear":
+        rising = quantity.weights > 0
+        return np.concatenate([np.where(rising, lower, upper), np.where(rising, upper, lower)])
+    if kind == "norm":
+        least = np.where(lower * upper <= 0, 0.0, np.where(lower > 0, lower, upper))
+        return np.concatenate([least, np.where(np.abs(lower) > np.abs(upper), lower, upper)])
+    return np.concatenate([lower, upper])
 
 
 def test_intervals_stay_within_what_a_field_can_be(generator):
