@@ -7,7 +7,7 @@ from typing import Any, Literal
 import numpy as np
 
 from models.fields import Field, LeadTimes
-from models.statements import Statement
+from models.statements import Kind, Statement
 
 Arrays = dict[str, np.ndarray]
 
@@ -156,6 +156,16 @@ class Summary:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """A statement that answers carry about one output, or the statement that there is none (kind `none`)."""
+
+    quantity: str
+    norm: str
+    kind: Kind
+    relative: bool = False
+
+
+@dataclass(frozen=True)
 class Improved:
     """A better answer and what is certain about it, `iterations` after the one before.
 
@@ -177,13 +187,13 @@ class Corrector:
     steps(inputs, outputs, statements) yields first the answer itself, with what only the corrector can say about it,
     then better ones; `statements` are those of the mathematics about `outputs`. solve(inputs) gives what the steps tend
     to, at a cost that does not depend on the inputs; refine(inputs, outputs) goes on from there on a grid of half the
-    width, once. `offers` lists norms and kinds of statements beyond the model's `bounds`.
+    width, once. `offers` lists what is stated beyond the model's `bounds`.
     """
 
     steps: Callable[[Arrays, Arrays, tuple[Statement, ...]], Iterator[Improved]]
     solve: Callable[[Arrays], Improved]
     refine: Callable[[Arrays, Arrays], Improved]
-    offers: tuple[tuple[str, str], ...]
+    offers: tuple[Bound, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,7 +204,7 @@ class PhysicalModel:
     (`lead_times.input`), neither has that input and every truth has a leading axis of `lead_times.values`.
     statements(inputs, outputs) are those of the mathematics; with lead times as input, both carry ascending times, those
     of `bound_times(requested)`, and each statement names its lead time.
-    `bounds` lists their norms and kinds, `relative_norms` those norms that also have a relative statement. scores(inputs, means, deviations, truths) are the model's own accuracy figures of a whole split (batch axis first).
+    `bounds` lists them. scores(inputs, means, deviations, truths) are the model's own accuracy figures of a whole split (batch axis first).
 
     Only some physics can give the rest, None elsewhere: `features` are computed before the graph runs; `summary` is
     watched by the validity test beside the inputs; solve(inputs) is the fallback on the served grid,
@@ -234,8 +244,7 @@ class PhysicalModel:
     cases: tuple[Case, ...]
     recipes: Mapping[str, Recipe]
     statements: Callable[[Arrays, Arrays], tuple[Statement, ...]]
-    bounds: tuple[tuple[str, str], ...] = ()
-    relative_norms: tuple[str, ...] = ()
+    bounds: tuple[Bound, ...] = ()
     baseline: Mapping[str, float] = field(default_factory=dict)
     published: Mapping[str, float] = field(default_factory=dict)
     notes: str = ""

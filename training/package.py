@@ -24,7 +24,7 @@ from models.bundle import (
 )  # fmt: skip
 from models.fields import LEAD_TIME, Field, check_values
 from models.manifest import Manifest
-from models.physical_model import Arrays
+from models.physical_model import Arrays, Bound
 from models.runtime import Graph, RuntimeOptions
 from models.validity import THRESHOLD, detector_scores, fit_detectors, hard_checks
 from training.calibrate import Errors, field_arrays
@@ -102,7 +102,7 @@ def package(graph_file: Path, description: Path, pairs: Path, zoo: Path) -> Path
         },
         "calibration": facts, "domain_checks": checks,
         "baseline": {name: float(np.mean(values)) for name, values in inputs.items()},
-        "statements": statements_offered([("energy", "none")]),
+        "statements": statements_offered(Bound(item.name, "energy", "none") for item in targets),
         "report": None, "provenance": {"trained": None, "code": code_revision(), "packaged_from": graph_file.name},
     }  # fmt: skip
     folder = zoo / str(document["name"]) / str(document["version"])

@@ -21,7 +21,7 @@ from models.bundle import (
     read,
     write,
 )  # fmt: skip
-from models.physical_model import PhysicalModel, Recipe
+from models.physical_model import Bound, PhysicalModel, Recipe
 from models.repository import load_surrogate
 from models.runtime import RuntimeOptions
 from training import card, plots, residuals
@@ -66,10 +66,11 @@ def manifest_document(
     }  # fmt: skip
 
 
-def statements_offered(bounds: Iterable[tuple[str, str]]) -> list[dict[str, str]]:
+def statements_offered(bounds: Iterable[Bound]) -> list[dict[str, str]]:
     """Norms and kinds of the statements an answer carries, as the model's own example shows them."""
     calibrated = (("band", "statistical"), ("interval", "statistical"))
-    return [{"norm": norm, "kind": kind} for norm, kind in (*bounds, *calibrated)]
+    offered = dict.fromkeys([*((one.norm, one.kind) for one in bounds), *calibrated])
+    return [{"norm": norm, "kind": kind} for norm, kind in offered]
 
 
 def npz(arrays: dict[str, np.ndarray], save: Callable[..., None] = np.savez_compressed) -> bytes:

@@ -40,7 +40,9 @@ def _further_steps(value: float, tolerance: float, rate: float) -> float:
     """K of the module's docstring."""
     if not math.isfinite(value) or rate >= 1.0:
         return math.inf
-    return max(1.0, math.ceil(math.log(value / tolerance) / -math.log(rate)))
+    if rate <= 0.0:
+        return 1.0
+    return max(1.0, math.ceil((math.log(value) - math.log(tolerance)) / -math.log(rate)))
 
 
 def _restated(case: Case, state: State) -> State:

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from models.contract.wish import KINDS, Acceptable, OnMiss, Wish, kind_of
+from models.contract.wish import Acceptable, OnMiss, Wish, kind_of
 from models.errors import UnknownOption
 from models.surrogate import Question, Surrogate
 
@@ -26,10 +26,8 @@ def offers(surrogate: Surrogate, quantity: str, question: Question) -> tuple[Off
     if physics is not None:
         further = () if physics.corrector is None else physics.corrector.offers
         solvable = physics.solve is not None
-        for norm, kind in (*physics.bounds, *further):
-            if kind in KINDS:
-                relatives = (False, True) if norm in physics.relative_norms else (False,)
-                found += [Offer(norm, kind_of(kind), relative, True, solvable) for relative in relatives]
+        stated = [one for one in (*physics.bounds, *further) if one.quantity == quantity and one.kind != "none"]
+        found += [Offer(one.norm, kind_of(one.kind), one.relative, True, solvable) for one in stated]
         if physics.solves_truth:
             found.append(Offer("sup", "guaranteed_vs_discrete", False, False, True))
     if quantity in surrogate.calibrations:
@@ -57,8 +55,12 @@ def require_possible(surrogate: Surrogate, wish: Wish, question: Question) -> No
         raise UnknownOption("tolerance.norm", expected, f"'{tolerance.norm}'")
     offered = tuple(o for o in offered if o.norm == tolerance.norm and o.relative == tolerance.relative)
     if not offered:
-        expected = f"false: {name} makes no relative statement in the norm {tolerance.norm}"
-        raise UnknownOption("tolerance.relative", expected, "true")
+        wanted, made, got = (
+            ("false", "no relative statement", "true")
+            if tolerance.relative
+            else ("true", "relative statements only", "false")
+        )
+        raise UnknownOption("tolerance.relative", f"{wanted}: {name} makes {made} in the norm {tolerance.norm}", got)
     _require_kind(wish, offered)
 
 

@@ -100,7 +100,8 @@ def _improvements(case: Case, own: State) -> Iterator[Improved] | None:
     corrector, wish = case.corrector, case.wish
     if corrector is None or case.is_met(own):
         return None
-    useful = {kind for norm, kind in corrector.offers if norm == wish.tolerance.norm}
+    asked = (wish.tolerance.norm, wish.tolerance.relative)
+    useful = {one.kind for one in corrector.offers if (one.norm, one.relative) == asked}
     if wish.on_miss in ("flag", "refuse") and not useful.intersection(wish.accept):
         return None
     return corrector.steps(case.inputs, own.outputs, own.statements)

@@ -250,7 +250,7 @@ def test_every_time_has_both_statements_and_the_audit_agrees():
     inputs = sampler.draw(5, 0, 128, "two_sines") | {"time": TIMES}
     velocity = reference.solve_sample(inputs)["velocity"] * (1 + 0.02 * TIMES[:, None])
     found = bound.statements(inputs, {"velocity": velocity})
-    assert {(s.lead_time, s.norm) for s in found} == {(t, n) for t in TIMES for n, _ in physical_model.bounds}
+    assert {(s.lead_time, s.norm) for s in found} == {(t, b.norm) for t in TIMES for b in physical_model.bounds}
     audited = bound.audit(inputs, {"velocity": velocity})
     last = [s.value for s in found if s.lead_time == 1.0 and s.norm == "primitive_oscillation"]
     assert last == [audited.upper]

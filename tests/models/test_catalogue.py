@@ -134,7 +134,10 @@ def test_statements_declare_norm_truth_and_assumptions_as_announced(model, point
         assert statement.kind in KINDS
         assert statement.truth and statement.assumptions
         assert statement.norm in NORMS and statement.reading
-    assert {(s.norm, s.kind) for s in statements} <= set(model.bounds) | {(norm, "none") for norm, _ in model.bounds}
+    announced = {(b.quantity, b.norm, b.relative): b.kind for b in model.bounds}
+    stated = {(s.quantity, s.norm, s.relative): s.kind for s in statements}
+    assert stated.keys() == announced.keys()
+    assert all(kind in (announced[about], "none") for about, kind in stated.items())
 
 
 def test_seeds_or_families_of_all_splits_are_disjoint(model):

@@ -20,12 +20,14 @@ from models.statements import Statement
 from models.surrogate import Answer, Clock, Question, Surrogate
 from models.ticket import Ticket, holding
 from tests.benchmarks import contract as trial
+from tests.served_examples import DOCS
 from tests.small_surrogates import OUTSIDE, Small, small
 
 POINTS = 13
 REQUESTS = 40
 SEED = 71  # used nowhere else
 LOOSE, TIGHT = 1e12, 1e-30  # of any norm's value
+LEAST = 5e-324  # of all positive numbers
 EXACT = 1e-6  # above single precision in every unit served, below every surrogate's error
 CERTIFIED = ("guaranteed", "guaranteed_vs_discrete")
 
@@ -223,6 +225,12 @@ def test_a_grid_that_cannot_be_fine_enough_is_not_tried(darcy_small):
     assert "refine" not in [step["step"] for step in refused.value.details["route"]]
 
 
+@pytest.mark.parametrize("on_miss", ["correct", "solve"])
+def test_the_least_tolerance_there_is_is_refused_like_any_other(darcy_small, on_miss):
+    with pytest.raises(ToleranceNotMet):
+        asked(darcy_small, medium("two_phase"), energy(LEAST, on_miss))
+
+
 # --- deadlines ------------------------------------------------------------------------------------------------------
 
 
@@ -323,9 +331,17 @@ def with_value(wish: Wish, value: float, on_miss: str) -> Wish:
 def test_exit_one_the_answer_is_accepted_or_flagged(surrogate, golden):
     for wish in every_wish(surrogate, LOOSE, "flag"):
         verdict = golden(wish)[1]
-        assert verdict.met == (verdict.statement is not None)
-        assert verdict.outcome == ("accepted" if verdict.met else "flagged")
+        assert (verdict.met, verdict.outcome) == (True, "accepted"), wish  # what is on offer is stated
         assert not golden(with_value(wish, TIGHT, "flag"))[1].met
+
+
+def test_the_page_lists_what_is_on_offer(surrogate):
+    lines = (DOCS / "tolerance.md").read_text(encoding="utf-8").splitlines()
+    rows = [line.split("|") for line in lines if line.startswith("| ")]
+    (shown,) = [row[2] for row in rows if surrogate.manifest.name in row[1].replace(",", " ").split()]
+    for item in surrogate.manifest.outputs:
+        for offer in offers(surrogate, item.name, Question()):
+            assert f"{'relative ' * offer.relative}{offer.norm}" in shown and offer.kind in shown
 
 
 def test_exits_two_and_three_a_better_answer_where_there_is_one(surrogate, golden):

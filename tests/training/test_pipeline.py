@@ -54,7 +54,7 @@ def test_the_pipeline_writes_a_bundle_that_serves(tiny_builds, model_name):
     answer = surrogate.predict({k: v[:1] for k, v in inputs.items()})
     kinds = {statement.kind for statement in answer.statements[0]}
     assert kinds & {"statistical", "none"}
-    assert {kind for _, kind in model.bounds} <= kinds
+    assert {one.kind for one in model.bounds} <= kinds
     log = [json.loads(line) for line in (run / "fit.jsonl").read_text().splitlines()]
     assert log[-1]["epoch"] == model.recipes["tiny"].epochs
     assert log[-1]["loss"] < log[0]["loss"]

@@ -91,7 +91,7 @@ def _bounds(surrogate: Surrogate) -> list[Tensor]:
     if surrogate.physics is None or len(outputs) != 1 or (lead is not None and lead.input is not None):
         return []
     name = outputs[0].name
-    norms = [norm for norm, kind in surrogate.physics.bounds if kind == "guaranteed"]
+    norms = [one.norm for one in surrogate.physics.bounds if one.kind == "guaranteed" and not one.relative]
     return [Tensor(f"{name}_bound_{norm}", "bound", (), name, norm) for norm in norms]
 
 

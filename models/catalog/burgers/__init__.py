@@ -1,7 +1,7 @@
 """Viscous Burgers equation: ∂u/∂t + ∂(u²/2)/∂x = ν ∂²u/∂x² on the unit circle."""
 
 from models.catalog.burgers import baselines, bound, cases, recipe, reference, sampler, scores, shifts, spec
-from models.physical_model import Arrays, PhysicalModel
+from models.physical_model import Arrays, Bound, PhysicalModel
 
 
 def _truth(points: int) -> str:
@@ -43,7 +43,7 @@ physical_model = PhysicalModel(
     solve=reference.solve_sample,
     solves_truth=True,
     statements=bound.statements,
-    bounds=(("primitive_oscillation", "guaranteed"), ("l1", "guaranteed")),
+    bounds=(Bound("velocity", "primitive_oscillation", "guaranteed"), Bound("velocity", "l1", "guaranteed")),
     bound_times=bound.bound_times,
     stored_residuals=(),
     distances=bound.distances,

@@ -1,7 +1,7 @@
 """Darcy flow: −∇·(a∇u) = 1 on the unit square, u = 0 on the boundary."""
 
 from models.catalog.darcy import baselines, bound, cases, correction, quantity, recipe, reference, sampler, shifts, spec
-from models.physical_model import Arrays, PhysicalModel
+from models.physical_model import Arrays, Bound, PhysicalModel
 
 STRIDE = 5
 
@@ -63,8 +63,11 @@ physical_model = PhysicalModel(
     solve=lambda inputs: {"pressure": reference.solve(inputs["permeability"])},
     residual=lambda inputs, outputs: reference.residual(inputs["permeability"], outputs["pressure"]),
     statements=bound.statements,
-    bounds=(("energy", "guaranteed"), ("l2", "guaranteed")),
-    relative_norms=("energy",),
+    bounds=(
+        Bound("pressure", "energy", "guaranteed"),
+        Bound("pressure", "energy", "guaranteed", relative=True),
+        Bound("pressure", "l2", "guaranteed"),
+    ),
     corrector=correction.CORRECTOR,
     relative_bound=bound.relative_bound,
     distances=bound.distances,

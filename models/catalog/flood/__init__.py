@@ -13,7 +13,7 @@ from models.catalog.flood import (
     shifts,
     spec,
 )
-from models.physical_model import Arrays, PhysicalModel
+from models.physical_model import Arrays, Bound, PhysicalModel
 
 
 def _truth(points: int) -> str:
@@ -50,8 +50,7 @@ physical_model = PhysicalModel(
     shifts=shifts.SHIFTS,
     statements=bound.statements,
     baseline={"rain": 0.0},
-    bounds=(("l2", "none"), ("mass", "indicator")),
-    relative_norms=("mass",),
+    bounds=(Bound("depth", "l2", "none"), Bound("depth", "mass", "indicator", relative=True)),
     mean_free=("elevation",),
     transforms={"maximum_depth": "square_root", "depth": "square_root"},
     stored_residuals=(),

@@ -1,7 +1,7 @@
 """Heat conduction: ∂u/∂t = ∇·(a∇u) on the unit square, u = 0 on the boundary."""
 
 from models.catalog.heat import baselines, bound, cases, recipe, reference, sampler, scores, shifts, spec
-from models.physical_model import Arrays, PhysicalModel
+from models.physical_model import Arrays, Bound, PhysicalModel
 
 NOTES = """**Read before comparing.** The network is not a pure FNO. Its graph solves the equation in the 100 lowest sine modes
 (matrix products, exact in time for the served medium), and a small Fourier neural operator with a scale head corrects
@@ -45,7 +45,11 @@ physical_model = PhysicalModel(
     pair=_pair,
     solve=reference.solve_sample,
     statements=bound.statements,
-    bounds=(("space_time_energy", "guaranteed"), ("l2", "guaranteed")),
+    bounds=(
+        Bound("temperature", "space_time_energy", "guaranteed"),
+        Bound("temperature", "space_time_energy", "guaranteed", relative=True),
+        Bound("temperature", "l2", "guaranteed"),
+    ),
     relative_bound=bound.relative_bound,
     distances=bound.distances,
     audit=bound.audit,

@@ -1,7 +1,7 @@
 """Forecasts of wind, temperature and pressure at four sites, learned from seventeen years of reanalysis."""
 
 from models.catalog.site_weather import bound, cases, recipe, sampler, scores, shifts, spec, summary
-from models.physical_model import PhysicalModel
+from models.physical_model import Bound, PhysicalModel
 
 NOTES = """**What is learned and what is not.** A ridge regression on 25 hours of anomalies carries most of the skill; the network
 corrects its mean and gives the spread. Fitted on 2000–2012, choices made on 2013, bands calibrated on 2014, every figure
@@ -35,7 +35,7 @@ physical_model = PhysicalModel(
     shifts=shifts.SHIFTS,
     summary=summary.SUMMARY,
     statements=bound.statements,
-    bounds=(("sup", "none"),),
+    bounds=tuple(Bound(name, "sup", "none") for name in ("wind_speed", "air_temperature", "surface_pressure")),
     lead_times=spec.LEAD_TIMES,
     thresholds={"wind_speed": (5.0, 10.0, 15.0), "air_temperature": (0.0,)},
     blocks=sampler.week,
