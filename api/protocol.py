@@ -1,11 +1,13 @@
 """uvicorn's protocol with limits: on headers, their size, number and time to arrive, and on the time answers take to go.
 
-httptools refuses what smuggles requests (Content-Length beside Transfer-Encoding) and limits nothing else.
+httptools refuses what smuggles requests (Content-Length beside Transfer-Encoding) and limits nothing else. A request that
+would rather speak another protocol, as Java's client asks every time, is answered in this one (RFC 9110, section 7.8).
 """
 
 import asyncio
 from typing import Any
 
+import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from api.telemetry import unread
@@ -22,7 +24,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
-        self._in_headers, self._is_refused = True, False
+        self._in_headers, self._is_refused, self._comes_again = True, False, False
         self._received = self._parsed = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
@@ -57,13 +59,40 @@ class LimitedProtocol(HttpToolsProtocol):
         """Bytes of a request; in its headers they are counted."""
         if self._is_refused:
             return
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self._refuse(400)
         if self._in_headers and not self._is_refused and not self.transport.is_closing():
             self._received += len(data)
             if self._received > HEADER_BYTES:
                 self._refuse(431)
             elif self._deadline is None:
                 self._arm()
+
+    def _parse(self, data: bytes) -> None:
+        """Feed the parser, which takes what follows Upgrade for that other protocol: without it the request comes again.
+
+        Raises HttpParserError.
+        """
+        while True:
+            rest = b""
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as ended:
+                rest = data[ended.args[0] :]
+            if self._is_refused or not self._comes_again:
+                return
+            data = self._without_upgrade() + rest
+            self._comes_again, self.parser = False, httptools.HttpRequestParser(self)
+            self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+
+    def _without_upgrade(self) -> bytes:
+        """The head of the request at hand."""
+        line = b"%b %b HTTP/%b" % (self.parser.get_method(), self.url, self.parser.get_http_version().encode())
+        kept = (b"%b: %b" % header for header in self.headers if header[0] != b"upgrade")
+        return b"\r\n".join((line, *kept, b"", b""))
 
     def on_message_begin(self) -> None:
         """The first bytes of a request."""
@@ -84,6 +113,9 @@ class LimitedProtocol(HttpToolsProtocol):
         """All headers; a request that is refused goes no further, nor one that names no host (RFC 9112, section 3.2)."""
         self._in_headers = False
         self._disarm()
+        self._comes_again = any(name == b"upgrade" for name, _ in self.headers) and self.parser.should_upgrade()
+        if self._comes_again:
+            return
         hosts = sum(name == b"host" for name, _ in self.headers)
         if hosts > 1 or (hosts == 0 and self.parser.get_http_version() == "1.1"):
             self._refuse(400)
@@ -97,7 +129,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The end of a request."""
-        if not self._is_refused:
+        if not (self._is_refused or self._comes_again):
             super().on_message_complete()
 
     def _count(self, size: int) -> None:
@@ -124,7 +156,3 @@ class LimitedProtocol(HttpToolsProtocol):
             told = b"x-request-id: %b\r\ncontent-length: 0\r\nconnection: close\r\n\r\n" % identity
             self.transport.write(STATUS_LINE[status] + told)
         self.transport.close()
-
-    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  uvicorn's words
-        """What cannot be parsed."""
-        self._refuse(400)

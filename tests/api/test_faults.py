@@ -173,6 +173,46 @@ def test_a_request_names_one_host(address, lines, status):
     assert status_of(address, asked.encode()) == status
 
 
+def replies(link: socket.socket) -> bytes:
+    """Everything until the service closes the connection."""
+    return b"".join(iter(lambda: link.recv(2**16), b""))
+
+
+# what Java's client says before every request, and a browser before a WebSocket
+UPGRADE = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAIAAAAB"
+PLAIN = "Connection: close"
+
+
+@pytest.mark.parametrize("size", [7, 1000, 2**20])
+@pytest.mark.parametrize("kind", ["h2c", "websocket"])
+def test_who_would_rather_speak_another_protocol_is_answered_in_this_one(address, body, kind, size):
+    """Bodies arrive whole, in pieces of any size, and so do the requests behind them."""
+    asked = head(f"{UPGRADE.replace('h2c', kind)}\r\nContent-Length: {len(body)}") + body
+    last = head(f"{PLAIN}\r\nTransfer-Encoding: chunked") + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    sent = asked + asked + last
+    with connect(address) as link:
+        for start in range(0, len(sent), size):
+            link.sendall(sent[start : start + size])
+        found = replies(link)
+    assert found.count(b"HTTP/1.1 200 OK") == 3
+    documents = [json.loads(part.partition(b"\r\n\r\n")[2]) for part in found.split(b"HTTP/1.1 200 OK")[1:]]
+    shown = [document["outputs"]["velocity"]["data"]["data"]["buffer"] for document in documents]
+    assert shown == shown[:1] * 3
+
+
+def test_requests_for_another_protocol_have_the_same_limits(address):
+    begin = f"POST {PREDICT} HTTP/1.1\r\n{UPGRADE}\r\n"
+    for rest, status in (
+        ("\r\n", 400),  # no host
+        ("Host: x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        ("Host: x\r\n" + "X-Flood: a\r\n" * 200 + "\r\n", 431),
+    ):
+        assert status_of(address, (begin + rest).encode()) == status
+    tunnel = b"CONNECT x:1 HTTP/1.1\r\nHost: x\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\n"
+    assert status_of(address, tunnel * 100) == 400
+    assert httpx.get(f"{address}/healthz").status_code == 200
+
+
 def test_a_body_in_a_million_chunks(address):
     """Refused at the limit, like any body; memory for it is never more than the limit."""
     chunk = b"1\r\n \r\n"
