@@ -3,8 +3,9 @@
 import asyncio
 import gc
 import importlib
+import logging
 import sys
-from collections.abc import AsyncIterator, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, closing, contextmanager
 
@@ -34,6 +35,7 @@ VERSION = "0.1.0"
 # seconds: an engine whose run has ended waits for so long until it may take the next batch while the loop has something to
 # do; at Python's own 5 ms a core stood still for a tenth of the time
 TURN = 5e-4
+_log = logging.getLogger(__name__)
 
 
 def _measure_costs(service: Service) -> None:
@@ -42,19 +44,37 @@ def _measure_costs(service: Service) -> None:
         service.costs.measure(surrogate)
 
 
+def _prepare(service: Service) -> None:
+    """What need not be there at the start."""
+    service.repository.measure()
+    _measure_costs(service)
+    importlib.import_module("api.encodings.png")
+
+
+def _refresh(service: Service) -> None:
+    """Look for changed bundles."""
+    if service.repository.refresh():
+        _measure_costs(service)
+
+
+def _carefully(work: Callable[[Service], None], service: Service) -> None:
+    """Do it; what fails beside the requests is logged and ends nothing."""
+    try:
+        work(service)
+    except Exception:  # noqa: BLE001  a folder may vanish under the hands, a solver fail
+        _log.exception("%s failed; the service goes on", work.__name__.strip("_"))
+
+
 async def _watch(service: Service, seconds: float) -> None:
     """Look for changed bundles now and then, beside the requests; before that, what need not be there at the start."""
-    loop, repository = asyncio.get_running_loop(), service.repository
+    loop = asyncio.get_running_loop()
     with ThreadPoolExecutor(1, thread_name_prefix="reload") as thread:
-        await loop.run_in_executor(thread, repository.measure)
-        await loop.run_in_executor(thread, _measure_costs, service)
-        await loop.run_in_executor(thread, importlib.import_module, "api.encodings.png")
+        await loop.run_in_executor(thread, _carefully, _prepare, service)
         gc.collect()
         gc.freeze()  # what is there now stays: looking through it again and again holds requests up for 30 ms
         while seconds:
             await asyncio.sleep(seconds)
-            if await loop.run_in_executor(thread, repository.refresh):
-                await loop.run_in_executor(thread, _measure_costs, service)
+            await loop.run_in_executor(thread, _carefully, _refresh, service)
 
 
 @contextmanager

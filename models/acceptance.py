@@ -42,8 +42,8 @@ def check_golden(surrogate: Surrogate) -> float:
 
     Raises BrokenBundle when it exceeds the tolerance, or when the graph is not the one the manifest describes.
     """
-    golden = surrogate.bundle.arrays(GOLDEN_FILE)
     try:
+        golden = surrogate.bundle.arrays(GOLDEN_FILE)
         found = surrogate.run(surrogate.validate(golden_inputs(surrogate)))
         distances = {
             name: float(np.linalg.norm(prediction.members - golden[f"{name}_members"]))
@@ -87,10 +87,14 @@ def check_derivatives(surrogate: Surrogate) -> None:
 
 
 def tune(surrogate: Surrogate) -> None:
-    """Measure the best batch sizes; derivative graphs keep more per sample, so theirs is at most the forward graph's."""
+    """Try the derivatives, and measure the best batch sizes.
+
+    Derivative graphs keep more per sample, so theirs is at most the forward graph's. Raises BrokenBundle.
+    """
     forward = surrogate.graphs["model"]
     measure(forward)
     spread(forward)
+    check_derivatives(surrogate)
     for graph in surrogate.graphs.values():
         if graph is not forward:
             measure(graph, forward.batch or LARGEST_BATCH, DERIVATIVE_SECONDS)

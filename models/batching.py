@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from models.errors import Unavailable
+from models.errors import BrokenBundle, Unavailable
 from models.runtime import Graph, Stop
 from models.ticket import UNLIMITED, Ticket, current
 
@@ -336,14 +336,19 @@ def measure(graph: Graph, largest: int = LARGEST_BATCH, seconds: float = 0.5) ->
 
     Measured on ones, the fastest of several rounds over all sizes, as many as fit into `seconds`: something else may run
     beside it. Sizes whose first run takes twice as long per sample as the best are left out. A graph of one fixed batch
-    size has no choice. What larger runs took is given back.
+    size has no choice. What larger runs took is given back. Raises BrokenBundle.
     """
     began, fastest = time.perf_counter(), dict[int, float]()
     size = graph.fixed_batch or 1
     largest = graph.fixed_batch or largest
     while size <= largest and time.perf_counter() - began < seconds:
         feeds = graph.blank(size)
-        graph.execute(feeds)  # allocates
+        try:
+            graph.execute(feeds)  # allocates
+        except Exception as error:  # ONNX Runtime raises a dozen unrelated classes
+            if not fastest:
+                raise BrokenBundle(graph.file, f"a graph that runs {size} at once", str(error)[:200]) from error
+            break  # too large for the device: what is larger runs in parts
         fastest[size] = _timed(graph, feeds) / size
         size *= 2
     fastest = {size: spent for size, spent in fastest.items() if spent < 2 * min(fastest.values())}

@@ -126,6 +126,14 @@ def _read_regular(folder: Path, name: str, size: int | None) -> bytes:
         return stream.read()
 
 
+def _names(folder: Path) -> set[str]:
+    """Raises BrokenBundle for a folder that has gone."""
+    try:
+        return {path.name for path in folder.iterdir()}
+    except OSError as error:
+        raise BrokenBundle(MANIFEST_FILE, "a folder that can be read", "none") from error
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Read and check the manifest alone.
 
@@ -141,7 +149,7 @@ def read(folder: Path) -> Bundle:
     """
     manifest = read_manifest(folder)
     listed: Mapping[str, Any] = manifest.document["files"]
-    present = {path.name for path in folder.iterdir()} - {MANIFEST_FILE}
+    present = _names(folder) - {MANIFEST_FILE}
     if present != set(listed):
         odd = sorted(present ^ set(listed))
         raise BrokenBundle(MANIFEST_FILE, "exactly the listed files in the folder", f"a difference in {odd}")

@@ -26,7 +26,7 @@ SHIPPED = Path(__file__).parent / "zoo"
 LOADERS = 2
 _log = logging.getLogger(__name__)
 
-State = tuple[tuple[str, int, int], ...]
+State = tuple[tuple[str, int, int, int], ...]
 
 
 def bundle_folders(root: Path) -> tuple[Path, ...]:
@@ -114,7 +114,9 @@ class Repository:
         self._changing = threading.Lock()
         self.broken: dict[str, str] = {}
         self.generation = 0
+        self._is_serving = False
         self.refresh()
+        self._is_serving = scheduler is not None
         self._broken_at_start = frozenset(self.broken)
 
     @property
@@ -179,9 +181,8 @@ class Repository:
             states = {key: _state(folder) for key, folder in folders.items()}
             stale = [k for k, s in states.items() if s not in (self._known_state(k), self._refused.get(k))]
             gone = [key for key in self._table if key not in folders]
-            for key in [k for k in self._refused if k not in folders]:
-                del self._refused[key]
-                self.broken.pop("/".join(key), None)
+            for key in [k for k in self._refused if k not in folders or states[k] == self._known_state(k)]:
+                self._forgive(key)
             loaded = self._load({key: folders[key] for key in stale}, states)
             table = {key: entry for key, entry in self._table.items() if key not in gone} | loaded
             changed = bool(gone or loaded)
@@ -214,14 +215,28 @@ class Repository:
         self.refresh()
 
     def measure(self) -> None:
-        """Find the best batch size of every bundle that has none yet, on this machine."""
+        """Try the derivatives of every bundle that has not been measured yet, and find its best batch sizes.
+
+        One that fails is served no longer, and counts as one that was refused at the start.
+        """
         for key, entry in self._table.items():
             if entry.surrogate.graphs["model"].batch is None:
-                self._table = {**self._table, key: _tuned(entry)}
+                try:
+                    self._exchange(key, entry, _tuned(entry))
+                except BrokenBundle as error:
+                    if self._exchange(key, entry, None):
+                        self._refuse(key, entry.state, error)
+                        self._broken_at_start |= {"/".join(key)}
 
-    @property
-    def _is_serving(self) -> bool:
-        return self._scheduler is not None and self.generation > 0
+    def _exchange(self, key: tuple[str, str], entry: Entry, other: Entry | None) -> bool:
+        """Put another in an entry's place, or none; not where it has been unloaded or replaced in the meantime."""
+        with self._changing:
+            if self._table.get(key) is not entry:
+                return False
+            changed = {**self._table, key: other}
+            self._table = {each: found for each, found in changed.items() if found is not None}
+            self.generation += 1
+            return True
 
     def _known_state(self, key: tuple[str, str]) -> State | None:
         return self._table[key].state if key in self._table else None
@@ -246,15 +261,14 @@ class Repository:
                 if self._is_serving:
                     entry = _tuned(entry)
                     self._require_room(taken + entry.memory)
-            except BrokenBundle as error:
-                self.broken[label] = str(error)
-                self._refused[key] = states[key]
-                _log.error("bundle %s was not loaded: %s", label, error)
+            except (BrokenBundle, DeviceUnavailable) as error:
+                if not (isinstance(error, BrokenBundle) or self._is_serving):
+                    raise
+                self._refuse(key, states[key], error)
                 continue
             found[key] = entry
             taken += entry.memory
-            self.broken.pop(label, None)
-            self._refused.pop(key, None)
+            self._forgive(key)
             facts = {"bundle_sha256": entry.surrogate.manifest.digest[7:19], "load_seconds": round(entry.seconds, 3)}
             _log.info("bundle %s is served", label, extra=facts)
         return found
@@ -265,9 +279,18 @@ class Repository:
         surrogate = load_surrogate(folder, self._options, self._scheduler, self._signers)
         if self._scheduler is not None:
             acceptance.check(surrogate)
-            if self._is_serving:
-                acceptance.check_derivatives(surrogate)
         return Entry(surrogate, state, memory, time.monotonic() - began)
+
+    def _refuse(self, key: tuple[str, str], state: State, error: Exception) -> None:
+        """Report a bundle as broken; it is tried again once its files have changed."""
+        label = "/".join(key)
+        self.broken[label] = str(error)
+        self._refused[key] = state
+        _log.error("bundle %s was not loaded: %s", label, error)
+
+    def _forgive(self, key: tuple[str, str]) -> None:
+        self.broken.pop("/".join(key), None)
+        self._refused.pop(key, None)
 
     def _require_room(self, memory: int) -> None:
         if self._limit is not None and memory > self._limit:
@@ -275,7 +298,10 @@ class Repository:
 
 
 def _tuned(entry: Entry) -> Entry:
-    """Measured for its best batches, and accounted with the buffers that those runs leave behind."""
+    """Measured for its best batches, and accounted with the buffers that those runs leave behind.
+
+    Raises BrokenBundle.
+    """
     before = _resident()
     acceptance.tune(entry.surrogate)
     return replace(entry, memory=entry.memory + max(0, _resident() - before))
@@ -290,10 +316,10 @@ def _resident() -> int:
 
 
 def _state(folder: Path) -> State:
-    """What tells that files have changed, without reading them."""
+    """What tells that files have changed, without reading them: copies may keep the time of the original, but not ctime."""
     found = []
     with contextlib.suppress(OSError):  # files may go while we look; the next look sees it
         for path in (*sorted(folder.iterdir()), *signature_file(folder).parent.glob(signature_file(folder).name)):
             status = path.lstat()
-            found.append((path.name, status.st_size, status.st_mtime_ns))
+            found.append((path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
     return tuple(found)

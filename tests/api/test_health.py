@@ -14,7 +14,7 @@ import pytest
 
 from api.app import create_app
 from api.settings import Settings
-from models.repository import SHIPPED
+from models.repository import SHIPPED, Repository
 from tests.broken_bundles import bit_flipped
 from tests.conftest import ROOT, add_version, free_port, wait_until_served
 from tests.raw_http import connect
@@ -72,6 +72,33 @@ def test_ready_is_told_alike_by_both_faces_and_live_is_always_true(tmp_path, fil
     assert {found[path].status_code for path in ("/healthz", "/v2/health/live")} == {200}
     assert {found[path].status_code for path in ("/readyz", "/v2/health/ready")} == {status}
     assert found["/readyz"].json()["status"] == says
+
+
+def test_a_look_that_fails_ends_nothing_and_the_next_one_sees(tmp_path, monkeypatch, caplog):
+    """A file system may fail under the hands."""
+    looks, refresh, zoo = [], Repository.refresh, tmp_path / "zoo"
+
+    def failing(repository: Repository) -> bool:
+        looks.append(repository)
+        if len(looks) == 2:
+            raise OSError("stale file handle")
+        return refresh(repository)
+
+    async def ask() -> None:
+        app = create_app(Settings(zoo=zoo, reload_seconds=0.02))
+        transport = httpx.ASGITransport(app=app)
+        async with asyncio.timeout(LONGEST), app.router.lifespan_context(app):
+            while len(looks) < 3:
+                await asyncio.sleep(0.01)
+            good(zoo)
+            async with httpx.AsyncClient(transport=transport, base_url="http://s") as link:
+                while (await link.get("/readyz")).status_code != 200:
+                    await asyncio.sleep(0.05)
+
+    monkeypatch.setattr(Repository, "refresh", failing)
+    empty(zoo)
+    asyncio.run(ask())
+    assert "refresh failed" in caplog.text and "stale file handle" in caplog.text
 
 
 def test_what_is_wrong_is_told_per_model(tmp_path):

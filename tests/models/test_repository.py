@@ -1,6 +1,7 @@
 """Bundles come, change, break and go while the repository serves."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from models import bundle
 from models import repository as repository_module
 from models.batching import Engine
 from models.errors import BrokenBundle, UnknownModel, UnknownVersion
+from models.manifest import Manifest
 from models.repository import SHIPPED, Repository, least_memory
-from models.runtime import RuntimeOptions
-from tests.broken_bundles import FAULTS, truncated
+from models.runtime import DeviceUnavailable, RuntimeOptions
+from tests.broken_bundles import FAULTS, other_derivative, truncated
 from tests.conftest import ROOT, add_version
 
 
@@ -80,6 +82,86 @@ def test_a_broken_bundle_leaves_the_old_one_serving_and_is_reported_until_it_is_
     add_version(zoo / "burgers" / "1", "1", title="Mended")
     assert repository.refresh() and not repository.broken
     assert repository.get("burgers").manifest.document["title"] == "Mended"
+
+
+def test_a_bundle_that_comes_after_an_empty_start_is_measured_before_it_serves(zoo, tmp_path, engine):
+    late = Repository(tmp_path / "empty", RuntimeOptions(), engine)
+    assert not late.surrogates and not late.is_ready
+    shutil.copytree(zoo / "site_weather", tmp_path / "empty" / "site_weather")
+    assert late.refresh()
+    assert late.get("site_weather").graphs["model"].batch is not None
+
+
+def test_what_is_put_back_as_it_was_is_broken_no_longer(zoo, repository):
+    folder, aside = zoo / "site_weather" / "1", zoo / "aside"
+    before = repository.get("site_weather")
+    shutil.copytree(folder, aside)
+    folder.rename(zoo / "good")
+    truncated(aside)
+    aside.rename(folder)
+    repository.refresh()
+    assert list(repository.broken) == ["site_weather/1"]
+    folder.rename(aside)
+    (zoo / "good").rename(folder)
+    assert not repository.refresh() and not repository.broken
+    assert repository.get("site_weather") is before
+
+
+def test_a_change_of_equal_size_that_keeps_the_time_of_the_original_is_seen(zoo, repository):
+    """As copies with `cp -p`, or reproducible archives, have it."""
+    manifest = zoo / "site_weather" / "1" / "manifest.json"
+    old, times = repository.get("site_weather"), manifest.stat()
+    text = manifest.read_text(encoding="utf-8")
+    title = json.loads(text)["title"]
+    manifest.write_text(text.replace(title, title[::-1], 1), encoding="utf-8")
+    os.utime(manifest, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert manifest.stat().st_size == times.st_size
+    assert repository.refresh()
+    assert repository.get("site_weather") is not old
+
+
+def test_a_folder_that_goes_while_it_is_read_is_refused(zoo, repository, monkeypatch):
+    read_manifest = bundle.read_manifest
+
+    def vanishing(folder: Path) -> Manifest:
+        found = read_manifest(folder)
+        shutil.rmtree(folder)
+        return found
+
+    add_version(zoo / "site_weather" / "1", "2")
+    monkeypatch.setattr(bundle, "read_manifest", vanishing)
+    assert not repository.refresh()
+    assert "a folder that can be read" in repository.broken["site_weather/2"]
+    monkeypatch.undo()
+    assert not repository.refresh() and not repository.broken
+
+
+def test_a_gpu_that_is_lost_while_serving_refuses_the_new_and_keeps_the_old(zoo, repository, monkeypatch):
+    def lost(*_: object, **__: object) -> None:
+        raise DeviceUnavailable("no GPU")
+
+    monkeypatch.setattr(repository_module, "Surrogate", lost)
+    add_version(zoo / "site_weather" / "1", "2")
+    assert not repository.refresh()
+    assert repository.broken == {"site_weather/2": "no GPU"}
+    assert list(repository.versions("site_weather")) == ["1"]
+    with pytest.raises(DeviceUnavailable):
+        Repository(zoo, RuntimeOptions())
+
+
+def test_a_derivative_that_does_not_fit_is_found_after_the_start(zoo, engine):
+    other_derivative(zoo / "site_weather" / "1")
+    repository = Repository(zoo, RuntimeOptions(), engine)
+    assert repository.is_ready, "derivatives are tried when the service is up"
+    repository.measure()
+    assert list(repository.broken) == ["site_weather/1"] and not repository.is_ready
+    assert [found.manifest.name for found in repository.surrogates] == ["burgers"]
+
+
+def test_measuring_brings_nothing_back_that_was_unloaded_meanwhile(repository, monkeypatch):
+    monkeypatch.setattr(repository_module.acceptance, "tune", lambda s: repository.unload(s.manifest.name))
+    repository.measure()
+    assert not repository.surrogates and repository.unloaded == {"burgers", "site_weather"}
 
 
 @pytest.mark.parametrize("spoil", FAULTS, ids=lambda f: f.__name__)
