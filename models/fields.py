@@ -12,6 +12,7 @@ from jaxtyping import Float
 from models.errors import MissingField, NotFinite, OutOfRange, UnknownField, WrongShape
 
 LEAD_TIME = "lead_time"
+LARGEST = float(np.finfo(np.float32).max)
 
 Role = Literal["field", "initial_state", "static", "forcing", "history", "parameter", "lead_time", "reference_time"]
 
@@ -105,8 +106,24 @@ class LeadTimes:
         return np.linspace(self.start, self.stop, self.frames)
 
 
+def check_numbers(name: str, values: np.ndarray) -> tuple[float, float]:
+    """Smallest and largest of numbers that single precision, in which graphs compute, can hold.
+
+    Raises NotFinite, OutOfRange.
+    """
+    low, high = float(values.min()), float(values.max())
+    if not (math.isfinite(low) and math.isfinite(high)):  # NaN and infinity are among the extremes
+        bad = ~np.isfinite(values)
+        raise NotFinite(name, int(bad.sum()), str(tuple(int(i) for i in np.argwhere(bad)[0])))
+    if max(-low, high) > LARGEST:
+        raise OutOfRange(name, f"at most {LARGEST:.2g} in size", f"values from {low:g} to {high:g}")
+    return low, high
+
+
 def check_values(field: Field, values: np.ndarray, count: int) -> None:
     """Raise unless (batch, *axes) `values` are `count` samples of the field's shape, finite and inside its range.
+
+    A limit is inside, and so is what single precision makes of it.
 
     Raises WrongShape, NotFinite, OutOfRange.
     """
@@ -115,11 +132,10 @@ def check_values(field: Field, values: np.ndarray, count: int) -> None:
         raise WrongShape(field.name, f"shape {field.shape} ({names}), batch axis optional", f"{values.shape}")
     if len(values) != count:
         raise WrongShape(field.name, f"a batch of {count}, as the other inputs", f"{len(values)}")
-    low, high = float(values.min()), float(values.max())
-    if not (math.isfinite(low) and math.isfinite(high)):  # NaN and infinity are among the extremes
-        bad = ~np.isfinite(values)
-        raise NotFinite(field.name, int(bad.sum()), str(tuple(int(i) for i in np.argwhere(bad)[0])))
-    if (field.minimum is not None and low < field.minimum) or (field.maximum is not None and high > field.maximum):
+    low, high = check_numbers(field.name, values)
+    below = field.minimum is not None and low < min(field.minimum, float(np.float32(field.minimum)))
+    above = field.maximum is not None and high > max(field.maximum, float(np.float32(field.maximum)))
+    if below or above:
         raise OutOfRange(field.name, field.range_text, f"values from {low:g} to {high:g}")
 
 

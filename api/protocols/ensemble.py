@@ -8,12 +8,9 @@ Arrays have a leading batch axis; whatever is not given a direction counts as ze
 import numpy as np
 from starlette.exceptions import HTTPException
 
-from models.errors import NotFinite, OutOfRange
-from models.fields import Field
+from models.fields import Field, check_numbers
 from models.physical_model import Arrays
 from models.surrogate import Surrogate
-
-LARGEST = float(np.finfo(np.float32).max)
 
 
 def differentiable_inputs(surrogate: Surrogate) -> tuple[Field, ...]:
@@ -26,12 +23,7 @@ def single(name: str, values: np.ndarray) -> np.ndarray:
 
     Raises NotFinite, OutOfRange.
     """
-    bad = ~np.isfinite(values)
-    if bad.any():
-        raise NotFinite(name, int(bad.sum()), str(tuple(int(i) for i in np.argwhere(bad)[0])))
-    largest = float(np.abs(values).max(initial=0.0))
-    if largest > LARGEST:
-        raise OutOfRange(name, f"at most {LARGEST:.2g} in size", f"{largest:g}")
+    check_numbers(name, values)
     return np.ascontiguousarray(values, dtype=np.float32)
 
 

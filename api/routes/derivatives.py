@@ -11,8 +11,8 @@ from fastapi.responses import Response
 from api.routes import requests
 from api.schemas import DerivativeOptions, parse_options
 from api.service import visit_of
-from models.errors import NotFinite, WrongShape
-from models.fields import Field
+from models.errors import WrongShape
+from models.fields import Field, check_numbers
 from models.physical_model import Arrays
 from models.surrogate import Surrogate
 
@@ -56,10 +56,7 @@ async def _read(
     for name, values in found.items():
         if len(values) != count:
             raise WrongShape(f"{key}.{name}", f"a batch of {count}, as the inputs", f"{len(values)}")
-        bad = ~np.isfinite(values)
-        if bad.any():
-            place = str(tuple(int(i) for i in np.argwhere(bad)[0]))
-            raise NotFinite(f"{key}.{name}", int(bad.sum()), place)
+        check_numbers(f"{key}.{name}", values)
     directions = {item.name: found.get(item.name, np.zeros((count, *item.shape))) for item in fields}
     return Asked(surrogate, inputs, directions, batched, options)
 

@@ -16,7 +16,8 @@ from models.acceptance import GOLDEN_TOLERANCE, check_golden
 from models.bundle import ALLOWED_OPERATORS, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, read, write
 from models.coverage import count_range, covered, predictions
 from models.efficiency import answered
-from models.errors import BrokenBundle
+from models.errors import BrokenBundle, OutOfRange
+from models.fields import Field, check_values
 from models.repository import SHIPPED, Repository, load_surrogate
 from models.runtime import DeviceUnavailable, Graph, RuntimeOptions
 from models.surrogate import Surrogate
@@ -46,6 +47,24 @@ def test_bundle_is_small_enough_and_its_card_is_current(bundle_folder, surrogate
     assert sum(path.stat().st_size for path in bundle_folder.iterdir()) <= LARGEST_BUNDLE
     document = json.loads((bundle_folder / "manifest.json").read_text(encoding="utf-8"))
     assert (bundle_folder / "CARD.md").read_text(encoding="utf-8") == text(document)
+
+
+def test_limits_of_inputs_are_inside_in_either_precision_and_what_lies_beyond_is_not(surrogate):
+    for item in surrogate.manifest.inputs:
+        limits = [(value, np.float32(way)) for value, way in ((item.minimum, -np.inf), (item.maximum, np.inf))]
+        for limit, way in ((value, way) for value, way in limits if value is not None):
+            for inside in (np.float64(limit), np.float32(limit)):
+                check_values(item, np.full((1, *item.shape), inside), 1)
+            with pytest.raises(OutOfRange):
+                check_values(item, np.full((1, *item.shape), np.nextafter(np.float32(limit), way)), 1)
+
+
+@pytest.mark.parametrize("value", [1e39, -1e300])
+def test_numbers_beyond_single_precision_are_refused_where_no_limit_is_declared(value):
+    item = Field("level", "x", "1", "Anything.", ())
+    check_values(item, np.array([3e38]), 1)
+    with pytest.raises(OutOfRange, match=r"level at most 3\.4e\+38 in size"):
+        check_values(item, np.array([value]), 1)
 
 
 def test_graphs_use_only_operators_with_cuda_kernels(bundle_folder):

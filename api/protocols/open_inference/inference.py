@@ -22,7 +22,6 @@ from api.settings import BATCH_SETTING
 from models.errors import (
     InvalidInput,
     MalformedArray,
-    OutOfRange,
     TooLarge,
     UnknownField,
     UnknownOption,
@@ -33,7 +32,6 @@ from models.fields import Field
 from models.surrogate import Band, Question
 
 HEADER = "inference-header-content-length"
-LARGEST = float(np.finfo(np.float32).max)
 IGNORED = ("priority", "headers")
 NO_OUTPUT: dict[str, Any] = {}
 
@@ -293,7 +291,7 @@ def _from_bytes(field: Field, blob: memoryview, shape: tuple[int, ...], datatype
             field.name, f"{expected} bytes for shape {list(shape)} of {datatype}", f"{len(blob)} bytes"
         )
     values = np.frombuffer(blob, kind).reshape(shape)
-    return _fitting(field, values if values.flags.aligned else values.copy())
+    return values if values.flags.aligned else values.copy()
 
 
 def _from_json(field: Field, data: Any, shape: tuple[int, ...], datatype: str) -> np.ndarray:
@@ -312,23 +310,13 @@ def _from_json(field: Field, data: Any, shape: tuple[int, ...], datatype: str) -
         raise WrongShape(
             field.name, f"{math.prod(shape)} values for shape {list(shape)}", f"shape {list(values.shape)}"
         )
-    with np.errstate(over="ignore", invalid="ignore"):
-        typed = values.astype(NUMBERS[datatype]).reshape(shape)
-    if typed.dtype.kind in "iu" and not np.array_equal(typed, values.reshape(shape)):
-        raise WrongType(field.name, f"values that are {datatype}", "others")
-    return _fitting(field, typed)
-
-
-def _fitting(field: Field, values: np.ndarray) -> np.ndarray:
-    """The values, unless a finite one is beyond float32, in which models compute.
-
-    Raises OutOfRange.
-    """
-    if values.dtype.itemsize == 8 and values.dtype.kind == "f":
-        size = float(np.abs(values).max())
-        if LARGEST < size < np.inf:
-            raise OutOfRange(field.name, "within the range of float32", f"values up to {size:g}")
-    return values
+    kind = NUMBERS[datatype]
+    if kind.kind in "iu":
+        with np.errstate(invalid="ignore"):
+            whole = values.astype(kind)
+        if not np.array_equal(whole, values):
+            raise WrongType(field.name, f"values that are {datatype}", "others")
+    return values.reshape(shape)
 
 
 def _read_raw(body: bytes, contract: Contract) -> Asked:
