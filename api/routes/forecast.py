@@ -158,7 +158,7 @@ def _document(asked: Asked) -> dict[str, Any]:
 
 
 def _streamed(request: Request, asked: Asked, media_type: str, write: Callable[[Any], bytes]) -> Response:
-    """Records as they are computed; a client that goes away closes the generator, and no further frame is computed."""
+    """Records as they are computed, or a problem where one fails; for a client that goes away no further one is computed."""
 
     async def records() -> AsyncIterator[bytes]:
         documents = _records(asked)
@@ -171,6 +171,8 @@ def _streamed(request: Request, asked: Asked, media_type: str, write: Callable[[
                 yield write(document)
                 if await request.is_disconnected():
                     return
+        except SurrogateError as error:  # while a frame was computed, or while the client took the one before
+            yield write({"problem": problem_document(error)})
         finally:
             documents.close()
 
@@ -178,27 +180,23 @@ def _streamed(request: Request, asked: Asked, media_type: str, write: Callable[[
 
 
 def _records(asked: Asked) -> Generator[dict[str, Any]]:
-    """Header, one document per frame, summary; or a problem where something failed."""
+    """Header, one document per frame, summary."""
     writer, axes, kept = asked.writer(), asked.axes(False), list[Frame]()
     shown = {
         item.name: {"dims": [a.name for a in axes[item.name]], "units": item.units}
         for item in asked.surrogate.manifest.outputs
     }
     yield {**asked.head, **_times(asked), "fields": shown, **writer.validity(asked.forecast.validity)}
-    try:
-        for index, frame in enumerate(_counted(asked.forecast)):
-            kept += [frame] if asked.wish is not None else []
-            stamp = answers.valid_times(asked.surrogate, dict(asked.inputs), np.array([frame.lead_time]), asked.batched)
-            yield {
-                "frame": index, "lead_time": frame.lead_time, **stamp,
-                **writer.fields(asked.surrogate, axes, frame.predictions, frame.bands, frame.distributions),
-                **writer.statements(frame.statements),
-            }  # fmt: skip
-        summary = asked.forecast.summary()
-        verdicts = asked.settled(assemble(asked.forecast, kept, summary))[1] if kept else ()
-    except SurrogateError as error:
-        yield {"problem": problem_document(error)}
-        return
+    for index, frame in enumerate(_counted(asked.forecast)):
+        kept += [frame] if asked.wish is not None else []
+        stamp = answers.valid_times(asked.surrogate, dict(asked.inputs), np.array([frame.lead_time]), asked.batched)
+        yield {
+            "frame": index, "lead_time": frame.lead_time, **stamp,
+            **writer.fields(asked.surrogate, axes, frame.predictions, frame.bands, frame.distributions),
+            **writer.statements(frame.statements),
+        }  # fmt: skip
+    summary = asked.forecast.summary()
+    verdicts = asked.settled(assemble(asked.forecast, kept, summary))[1] if kept else ()
     yield {
         "summary": True,
         **writer.fields(asked.surrogate, axes, summary.predictions, summary.bands, summary.distributions),

@@ -1,8 +1,10 @@
 """Forecasts over HTTP: frames, lead times, valid times, streams, files, and every odd request."""
 
+import asyncio
 import base64
 import io
 import json
+import shutil
 import struct
 import threading
 
@@ -12,9 +14,13 @@ import pytest
 import xarray
 from PIL import Image
 
+from api.app import create_app
 from api.encodings import frames as binary
+from api.settings import Settings
+from models.repository import SHIPPED
 from tests.api.test_errors import assert_problem
 
+SLOW = 2.0  # seconds: longer than the first frame takes on a busy machine
 BURGERS, FLOOD, WEATHER = (f"/v1/models/{name}" for name in ("burgers", "flood", "site_weather"))
 
 
@@ -52,6 +58,41 @@ def test_a_trajectory_at_any_lead_times(client):
     bands = [s for s in answer["statements"] if s["norm"] == "band"]
     assert len(bands) == 4
     assert all("whole trajectory" in s["scope"] for s in bands)
+
+
+def test_a_deadline_that_passes_while_the_client_takes_a_frame_is_told(client, tmp_path):
+    """Not by breaking off: what failed is the last line."""
+    shutil.copytree(SHIPPED / "burgers", tmp_path / "burgers")
+    app = create_app(Settings(zoo=tmp_path, reload_seconds=0))
+    content = [json.dumps(example(client, BURGERS, steps=3)).encode()]
+    received: list[bytes] = []
+
+    async def receive() -> dict:
+        if content:
+            return {"type": "http.request", "body": content.pop(), "more_body": False}
+        return await asyncio.Future()  # it stays
+
+    async def send(message: dict) -> None:
+        if message["type"] == "http.response.body":
+            received.append(message["body"])
+            if len(received) == 2:
+                await asyncio.sleep(SLOW)
+
+    async def ask() -> None:
+        headers = {"content-type": "application/json", "accept": "application/x-ndjson", "x-request-timeout": str(SLOW)}
+        path = f"{BURGERS}/forecast"
+        scope = {
+            "type": "http", "method": "POST", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+            "headers": [(name.encode(), value.encode()) for name, value in headers.items()], "http_version": "1.1",
+            "scheme": "http", "server": ("s", 80), "client": ("c", 1),
+        }  # fmt: skip
+        async with app.router.lifespan_context(app):
+            await app(scope, receive, send)
+
+    asyncio.run(ask())
+    first, frame, last = [json.loads(line) for line in b"".join(received).splitlines()]
+    assert "lead_times" in first and frame["frame"] == 0
+    assert (last["problem"]["code"], last["problem"]["status"]) == ("deadline-passed", 504)
 
 
 def test_a_frame_equals_the_prediction_at_its_time(client):
