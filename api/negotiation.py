@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 
 
-def media_ranges(header: str | None) -> list[tuple[str, dict[str, str]]]:
+def media_ranges(header: str) -> list[tuple[str, dict[str, str]]]:
     """(type, parameters) by falling weight; without what has none, which is not wanted at all."""
-    found = [_parsed(part) for part in (header or "*/*").split(",")]
+    found = [_parsed(part) for part in header.split(",") if part.strip()] or [("*/*", {})]
     wanted = [item for item in found if _weight(item[1]) > 0.0]
     return sorted(wanted, key=lambda item: -_weight(item[1]))
 

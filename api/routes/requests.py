@@ -68,10 +68,10 @@ def accepted(request: Request, offered: tuple[str, ...]) -> str:
 
     Raises NotAcceptable.
     """
-    header = request.headers.get("accept", "*/*")
+    header = ", ".join(request.headers.getlist("accept"))
     for kind, _ in media_ranges(header):
         for candidate in offered:
-            if kind in (candidate, f"{candidate.partition('/')[0]}/*", "*/*", ""):
+            if kind in (candidate, f"{candidate.partition('/')[0]}/*", "*/*"):
                 return candidate
     raise NotAcceptable(" or ".join(offered), header[:60], "Change the Accept header.", "Accept")
 

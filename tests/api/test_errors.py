@@ -173,6 +173,17 @@ def test_the_format_is_the_one_most_wanted(client, header, kind):
     assert client.post(PREDICT, json=body(), headers={"Accept": header}).headers["content-type"] == kind
 
 
+def test_a_header_of_several_lines_is_one(client):
+    lines = [("Accept", "image/webp"), ("Accept", "application/x-npy")]
+    answer = client.post(PREDICT, json=body(), headers=lines)
+    assert answer.headers["content-type"] == "application/x-npy"
+    medium = {"permeability": {"shape": [85, 85], "dtype": "float32"}}
+    answer = client.post(
+        "/tesseract/darcy/abstract_eval", json={"inputs": medium}, headers=[lines[0], ("Accept", "*/*")]
+    )
+    assert answer.status_code == 200
+
+
 def test_a_format_without_weight_is_not_wanted(client):
     answer = client.post(PREDICT, json=body(), headers={"Accept": "application/json;q=0"})
     assert_problem(answer, 406, "not-acceptable", "Accept")

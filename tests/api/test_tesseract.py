@@ -172,7 +172,7 @@ def test_nested_lists_go_both_ways(client, server, encoding):
 
 
 @pytest.mark.parametrize(("header", "form"), [
-    (None, "json+base64"), ("*/*", "json+base64"), ("application/*; gpu_transport=none", "json+base64"),
+    ("", "json+base64"), ("*/*", "json+base64"), ("application/*; gpu_transport=none", "json+base64"),
     ("application/json+base64; gpu_transport=none", "json+base64"), ("application/json", "json"),
     ('Application/JSON; GPU_Transport="NONE"', "json"), ("text/html, application/json;q=0.5", "json"),
     ("application/json;q=0.2, application/json+base64;q=0.9", "json+base64"),

@@ -8,6 +8,7 @@ from api.settings import BODY_SETTING
 from models.errors import TooLarge
 
 WINDOWS = {"gzip": 31, "x-gzip": 31, "deflate": 15}
+PACKED = ("gzip", "deflate")  # what replies may be
 PIECE = 2**16
 FASTEST = 1
 MOST_MEMBERS = 1024  # of a gzip body: each costs a stream of its own, however little is in it

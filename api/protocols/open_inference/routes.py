@@ -114,7 +114,7 @@ class Face:
 async def _answered(visit: Visit, asked: Asked, work: Callable[[], Reply]) -> Response:
     """The reply, packed only for clients that name one encoding and no other: some cannot undo what they announce."""
     wanted = (visit.header(b"accept-encoding") or "").strip().lower()
-    packed = wanted in compression.WINDOWS
+    packed = wanted in compression.PACKED
     found = work() if asked.size <= MANY_NUMBERS else await visit.off_loop(work)
     body = await visit.off_loop(partial(compression.pack, found.body, wanted)) if packed else found.body
     headers = {"Content-Encoding": wanted} if packed else {}
@@ -165,7 +165,7 @@ async def all_statistics(request: Request) -> Response:
 
 async def index(request: Request) -> Response:
     """What is in the repository: versions that are served, and those that could not be."""
-    body = await visit_of(request).body()
+    body = await _gated_body(request)
     only_ready = parse_document(body).get("ready", False) if body else False
     if not isinstance(only_ready, bool):
         raise UnknownOption("ready", "true or false", repr(only_ready)[:40])
@@ -180,6 +180,13 @@ async def index(request: Request) -> Response:
         name, _, version = label.partition("/")
         rows.append({"name": name, "version": version, "state": "UNAVAILABLE", "reason": reason})
     return _json(rows)
+
+
+async def _gated_body(request: Request) -> bytes:
+    """The body of a call that names no model, or one that may not be served: it takes its share of memory all the same."""
+    visit = visit_of(request)
+    visit.enter(PREFIX)
+    return await visit.body()
 
 
 async def load(request: Request) -> Response:
@@ -200,7 +207,7 @@ async def _require_control(request: Request) -> None:
     """Raises NotEnabled without the operator's leave, UnknownOption for files and configurations sent along."""
     if not service_of(request).settings.model_control:
         raise NotEnabled(*CONTROL)
-    body = await visit_of(request).body()
+    body = await _gated_body(request)
     given = parse_document(body).get("parameters") if body else None
     if not isinstance(given, dict | None):
         raise WrongType("parameters", "an object", type(given).__name__)

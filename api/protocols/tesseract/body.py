@@ -91,7 +91,7 @@ async def read(request: Request, surrogate: Surrogate, keys: tuple[str, ...]) ->
 
     Raises NotAcceptable, MalformedBody, UnknownField, MissingField, and what the admission of bodies raises.
     """
-    form = negotiate(request.headers.get("accept"))
+    form = negotiate(", ".join(request.headers.getlist("accept")))
     requests.admit(request, surrogate)
     body = requests.parse_document(await requests.read_body(request))
     for key in body:

@@ -12,12 +12,12 @@ UNOFFERED = ("gpu_transport", "compression")  # parameters for which only "none"
 
 
 def _format_of(kind: str) -> Format | None:
-    if kind in ("", "*/*", "application/*"):
+    if kind in ("*/*", "application/*"):
         return FORMATS[0]
     return next((form for form in FORMATS if kind == f"application/{form}"), None)
 
 
-def negotiate(header: str | None) -> Format:
+def negotiate(header: str) -> Format:
     """The format of the reply.
 
     Raises NotAcceptable.
@@ -28,6 +28,4 @@ def negotiate(header: str | None) -> Format:
         if form is not None and plain:
             return form
     offered = ", ".join(f"application/{form}" for form in FORMATS)
-    raise NotAcceptable(
-        f"one of {offered} (no compression, no GPU transport)", (header or "")[:60], "Ask for one.", "Accept"
-    )
+    raise NotAcceptable(f"one of {offered} (no compression, no GPU transport)", header[:60], "Ask for one.", "Accept")
