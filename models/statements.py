@@ -84,7 +84,7 @@ def _size(s: Statement) -> str:
 def share(level: float) -> str:
     """A level as people say it: 9 of 10 cases."""
     fraction = Fraction(level).limit_denominator(LARGEST_SHARE)
-    if abs(float(fraction) - level) > 1e-9:
+    if fraction in (0, 1) or abs(float(fraction) - level) > 1e-9:
         return f"{100 * level:.6g} % of cases"
     return f"{fraction.numerator} of {fraction.denominator} cases"
 

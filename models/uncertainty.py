@@ -197,7 +197,7 @@ def rank(count: int, level: float, blocks: int | None = None) -> int:
     independent = blocks or count
     if not 0.0 < level < 1.0:
         raise UnsupportedLevel("a level in (0, 1)", f"{level:g}", "0.9 is usual.")
-    k = math.ceil(count * level * (independent + 1) / independent - 1e-9)
+    k = max(1, math.ceil(count * level * (independent + 1) / independent - 1e-9))
     if k > count:
         largest = independent / (independent + 1)
         raise UnsupportedLevel(

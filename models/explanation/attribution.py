@@ -37,23 +37,23 @@ SMALL = 1e-6  # differences below this share of J, or of what is added up, are r
 
 @dataclass(frozen=True)
 class Completeness:
-    """How closely attributions add up to a difference of J; `relative` is None where the difference is all but zero."""
+    """How closely attributions add up to a difference of J; `relative` is None where the difference is all but zero.
+
+    `holds` is whether the gap is at most 1e-4 of the difference, or there of what cancels, up to the rounding of J.
+    """
 
     absolute: float
     relative: float | None
     nodes: int | None
+    holds: bool
 
     @classmethod
     def of(cls, parts: np.ndarray, difference: float, value: float, nodes: int | None) -> "Completeness":
         """From what is added up, the difference it should be, and J."""
-        gap = abs(float(parts.sum()) - difference)
-        small = abs(difference) <= SMALL * max(abs(value), float(np.abs(parts).sum()))
-        return cls(gap, None if small else gap / abs(difference), nodes)
-
-    @property
-    def holds(self) -> bool:
-        """Whether the gap is at most 1e-4 of the difference."""
-        return self.relative is None or self.relative <= COMPLETE
+        gap, size = abs(float(parts.sum()) - difference), float(np.abs(parts).sum())
+        small = abs(difference) <= SMALL * max(abs(value), size)
+        allowed = COMPLETE * size + SMALL * abs(value) if small else COMPLETE * abs(difference)
+        return cls(gap, None if small else gap / abs(difference), nodes, bool(gap <= allowed))
 
 
 @dataclass(frozen=True)
@@ -311,7 +311,8 @@ def averaged(method: str, functional: Functional, baseline: Baseline, regions: S
     members = {name: mean([one.member_maps[name] for one in found if one.member_maps]) for name in found[0].maps}
     known = {name: values for name, values in members.items() if values is not None}
     values = np.stack([one.regions for one in found])
-    worst = max((one.completeness for one in found if one.completeness), key=lambda c: c.relative or 0.0, default=None)
+    sums = [one.completeness for one in found if one.completeness]
+    worst = max(sums, key=lambda c: (not c.holds, c.relative or 0.0), default=None)
     return Attribution(
         maps, values.mean(axis=0), known or None, mean([one.member_regions for one in found]), worst,
         values.std(axis=0, ddof=1),

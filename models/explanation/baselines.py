@@ -87,7 +87,7 @@ def _control(surrogate: Surrogate, item: Field, sample: np.ndarray) -> tuple[np.
 
 def _given(item: Field, place: str, requested: Any) -> tuple[np.ndarray, str]:
     try:
-        array = np.asarray(requested, dtype=np.float64)
+        array = grid.read_numbers(requested)
     except (TypeError, ValueError) as error:
         expected = f"{', '.join(NAMED)}, a number or a field"
         raise UnknownOption(place, expected, grid.shown(requested)) from error

@@ -123,7 +123,7 @@ def _completeness(found: Explanation) -> dict[str, Any] | None:
     rule = "exact over all coalitions" if complete.nodes is None else "Gauss–Legendre"
     return {
         "relative": complete.relative, "absolute": complete.absolute, "rule": rule, "nodes": complete.nodes,
-        "holds": bool(np.bool_(complete.holds)),
+        "holds": complete.holds,
     }  # fmt: skip
 
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import expit, logsumexp, softmax
+from scipy.special import expit, softmax
 
 Columns = Float[np.ndarray, "batch time point"]
 Values = Float[np.ndarray, "batch time"]
@@ -92,9 +92,11 @@ class SoftMaximum(_Increasing):
     sharpness: float
 
     def of(self, columns: Columns) -> Values:
-        """Its value."""
-        scaled = self.sharpness * columns[..., self.inside]
-        return np.asarray((logsumexp(scaled, axis=-1) - np.log(self.inside.sum())) / self.sharpness)
+        """Its value, from the largest downwards: nothing cancels, however small β."""
+        chosen = columns[..., self.inside]
+        largest = chosen.max(axis=-1)
+        below = np.expm1(self.sharpness * (chosen - largest[..., None])).mean(axis=-1)
+        return np.asarray(largest + np.log1p(below) / self.sharpness)
 
     def slope(self, columns: Columns) -> Columns:
         """Softmax of β u."""

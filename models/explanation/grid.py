@@ -15,6 +15,7 @@ from models.fields import Axis
 
 Grid = Float[np.ndarray, "*grid"]
 Axes = Sequence[Axis]
+FARTHEST = 1e3  # extents of the axes that a polygon may reach beyond them
 SLACK = 1e-9  # of an axis or a polygon: nodes on the edge belong to the inside
 
 
@@ -117,13 +118,24 @@ def _box(axes: Axes, request: Mapping[str, Any], place: str) -> np.ndarray:
     return np.asarray(inside)
 
 
-def numbers(requested: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
+def read_numbers(requested: Any, kinds: str = "iuf") -> np.ndarray:
+    """An array of numbers: not of texts that look like some, nor of truth values unless `kinds` has b.
+
+    Raises TypeError, ValueError.
+    """
+    values = np.asarray(requested)
+    if values.dtype.kind not in kinds:
+        raise TypeError(f"Expected numbers, got {values.dtype}. Send numbers.")
+    return values.astype(np.float64)
+
+
+def numbers(requested: Any, shape: tuple[int, ...], place: str, kinds: str = "iuf") -> np.ndarray:
     """An array of finite numbers of the given shape.
 
     Raises WrongShape, NotFinite.
     """
     try:
-        values = np.asarray(requested, dtype=np.float64)
+        values = read_numbers(requested, kinds)
     except (TypeError, ValueError) as error:
         raise WrongShape(place, f"numbers of shape {shape}", shown(requested)) from error
     if values.shape != shape:
@@ -135,7 +147,7 @@ def numbers(requested: Any, shape: tuple[int, ...], place: str) -> np.ndarray:
 
 
 def _mask(axes: Axes, requested: Any, place: str) -> np.ndarray:
-    values = numbers(requested, tuple(axis.points for axis in axes), f"{place}.mask")
+    values = numbers(requested, tuple(axis.points for axis in axes), f"{place}.mask", "biuf")
     if not np.isin(values, (0.0, 1.0)).all():
         raise UnknownOption(f"{place}.mask", "true or false (1 or 0) at every node", "other values")
     return np.asarray(values == 1.0)
@@ -155,27 +167,24 @@ def _vertices(axes: Axes, requested: Any, name: str) -> tuple[list[Axis], np.nda
     return [offered[axis] for axis in requested], found
 
 
-def signed_area(vertices: Float[np.ndarray, "vertex 2"]) -> float:
-    """½ Σ (xᵢ yᵢ₊₁ − xᵢ₊₁ yᵢ), positive counter-clockwise."""
-    x, y = vertices.T
-    return 0.5 * float(x @ np.roll(y, -1) - np.roll(x, -1) @ y)
-
-
 def _polygon(axes: Axes, requested: Any, place: str) -> np.ndarray:
-    """Nodes inside a polygon, its edge included, over all nodes of the other axes."""
+    """Nodes inside a polygon, its edge included, over all nodes of the other axes; what it goes round twice is outside."""
     from matplotlib.path import Path  # half a second to import, and few ask for polygons
 
     name = f"{place}.polygon"
     across, vertices = _vertices(axes, requested, name)
     start, size = np.array([[a.start, end(a) - a.start or 1.0] for a in across]).T
     scaled = (vertices - start) / size
-    area = signed_area(scaled)
-    if abs(area) <= SLACK:
+    if np.abs(scaled).max() > FARTHEST:
+        raise OutOfRange(
+            name, f"no farther out than {FARTHEST:g} times the field's extent", f"{np.abs(vertices).max():g}"
+        )
+    if np.linalg.svd(scaled - scaled.mean(axis=0), compute_uv=False)[1] <= SLACK:
         raise UnknownOption(name, "a polygon that encloses an area", "points on a line")
     nodes = np.stack(np.meshgrid(*(a.coordinates for a in across), indexing="ij"), axis=-1)
-    # a positive radius grows a counter-clockwise path
-    path = Path(np.vstack([scaled, scaled[:1]]), closed=True)
-    flat = path.contains_points(((nodes - start) / size).reshape(-1, 2), radius=np.copysign(2 * SLACK, area))
+    # a positive radius grows what is passed counter-clockwise, a negative one the rest
+    path, places = Path(np.vstack([scaled, scaled[:1]]), closed=True), ((nodes - start) / size).reshape(-1, 2)
+    flat = np.logical_or(*(path.contains_points(places, radius=radius) for radius in (2 * SLACK, -2 * SLACK)))
     inside = flat.reshape(nodes.shape[:-1])
     order = [axis.name for axis in across]
     inside = inside if order == [a.name for a in axes if a.name in order] else inside.T

@@ -12,7 +12,7 @@ from models.explanation.attribution import DIFFERENTIATING, Method
 from models.explanation.baselines import Baseline, by_field, make_baseline, require_range
 from models.explanation.checks import CLOCKS
 from models.explanation.functional import Functional
-from models.explanation.grid import shown
+from models.explanation.grid import read_numbers, shown
 from models.explanation.quantities import Quantity, make_quantity
 from models.explanation.regions import Region
 from models.fields import Field
@@ -100,7 +100,7 @@ def _change(fields: Sequence[Field], sample: Arrays, request: Request) -> Arrays
     for item in fields:
         place = f"change.{item.name}" if isinstance(request.change, Mapping) else "change"
         try:
-            values = np.asarray(given.get(item.name, 0.0), dtype=np.float64)
+            values = read_numbers(given.get(item.name, 0.0))
         except (TypeError, ValueError) as error:
             raise UnknownOption(place, "a number or a field", shown(given[item.name])) from error
         if values.ndim and values.shape != item.shape:

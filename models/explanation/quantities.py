@@ -35,7 +35,7 @@ OPTIONS = {
     "point": (), "region_mean": ("mask", "polygon"), "norm": ("mask", "polygon"), "linear": ("weights",),
     "max": ("mask", "polygon", "sharpness"), "exceedance": ("mask", "polygon", "threshold", "sharpness"),
 }  # fmt: skip
-SHARPEST = 1e9
+BLUNTEST, SHARPEST = 1e-9, 1e9
 LARGEST_WEIGHT = 1e30  # single precision holds its products with any answer
 WINDOW_NODES = 8  # of the quadrature over a window of lead times
 SOFT_GAP = 0.02  # share of the field's range by which the soft maximum may lie below the maximum, unless β is given
@@ -180,8 +180,8 @@ def _sharpness(request: Mapping[str, Any]) -> float | None:
     if request.get("sharpness") is None:
         return None
     value = _number(request, "sharpness")
-    if not 0.0 < value <= SHARPEST:
-        raise OutOfRange("quantity.sharpness", f"in (0, {SHARPEST:g}]", f"{value:g}")
+    if not BLUNTEST <= value <= SHARPEST:
+        raise OutOfRange("quantity.sharpness", f"in [{BLUNTEST:g}, {SHARPEST:g}]", f"{value:g}")
     return value
 
 

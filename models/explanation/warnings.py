@@ -40,8 +40,13 @@ def _of_checks(found: "Explanation") -> list[str]:
     warnings, measured = [], found.checks
     complete, response = found.attribution.completeness, found.response
     if complete is not None and not complete.holds:
+        missed = (
+            f"{complete.relative:.1e} of"
+            if complete.relative is not None
+            else f"{complete.absolute:.1e} where nothing is left of"
+        )
         warnings.append(
-            f"incomplete: attributions miss {complete.relative:.1e} of the difference (limit {attribution.COMPLETE:g}) "
+            f"incomplete: attributions miss {missed} the difference (limit {attribution.COMPLETE:g}) "
             f"with {complete.nodes} nodes; the answer has kinks on the path from the baseline"
         )
     if response is not None and (response.relative_gap is None or response.relative_gap > checks.DEVIATION):

@@ -52,7 +52,13 @@ def test_the_reading_names_the_lead_time():
 
 @pytest.mark.parametrize(
     ("level", "text"),
-    [(0.9, "9 of 10 cases"), (0.95, "19 of 20 cases"), (0.99, "99 of 100 cases"), (0.8235, "82.35 % of cases")],
+    [
+        (0.9, "9 of 10 cases"),
+        (0.95, "19 of 20 cases"),
+        (0.99, "99 of 100 cases"),
+        (0.8235, "82.35 % of cases"),
+        (1e-9, "1e-07 % of cases"),
+    ],
 )
 def test_levels_are_read_as_people_say_them(level, text):
     assert share(level) == text
