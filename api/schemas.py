@@ -151,7 +151,9 @@ class Statement(BaseModel):
     relative: bool = False
     lower: float | None = None
     lead_time: float | None = Field(default=None, description="Forecast time it speaks about; null: the whole answer.")
-    scope: str | None = Field(default=None, description="Where a band holds at once.")
+    scope: str | None = Field(
+        default=None, description="Where a band holds at once; of an interval, what it is around."
+    )
     sample: int | None = Field(default=None, description="Index in the batch, when the request had one.")
 
 

@@ -28,6 +28,11 @@ NORMS: Mapping[str, str] = {
     "interval": "interval around a quantity of interest",
     "mass": "balance of mass",
 }
+_UNSAID: Mapping[str, str] = {
+    "band": "No band can be given here for {}",
+    "interval": "No interval can be given here for a quantity of {}",
+    "mass": "The balance of mass of {} cannot be judged here",
+}
 EVERYWHERE = "all grid points at once"
 LARGEST_SHARE = 100  # shares are spoken of as n of at most so many, others in per cent
 
@@ -37,7 +42,7 @@ class Statement:
     """One claim: |quantity error| in `norm` is at most `value`; `relative` to the norm of the truth when set.
 
     `lead_time` is the forecast time it speaks about, None for steady models and for the whole trajectory at once;
-    `scope` is where a band holds at once.
+    `scope` is where a band holds at once, and of an interval what it is around.
     """
 
     quantity: str
@@ -110,7 +115,7 @@ def _statistical(s: Statement) -> str:
     cases = f"In at least {share(s.level or 0.0)} like those it was calibrated on"
     truth = f"truth: {re.split(r' [(]|[,;:]', s.truth)[0]}"
     if s.norm == "interval":
-        return f"{cases}, the true quantity differs from the one given by at most {_size(s)} ({truth})"
+        return f"{cases}, the true quantity differs from the {(s.scope or 'one').replace('_', ' ')} given by at most {_size(s)} ({truth})"
     if s.norm != "band":
         return f"{cases}, the error of {_name(s)} is at most {_size(s)} in the {NORMS[s.norm]} ({truth})"
     if s.scope == EVERYWHERE:
@@ -125,7 +130,10 @@ def _indicator(s: Statement) -> str:
 
 def _none(s: Statement) -> str:
     reason = "; ".join(s.assumptions).rstrip(".")
-    return f"Nothing can be said here about the error of {_name(s)} in the {NORMS[s.norm]}: {reason}"
+    if s.norm in _UNSAID:
+        return f"{_UNSAID[s.norm].format(_name(s))}: {reason}"
+    error = "relative error" if s.relative else "error"
+    return f"Nothing can be said here about the {error} of {_name(s)} in the {NORMS[s.norm]}: {reason}"
 
 
 _READINGS = {

@@ -104,7 +104,8 @@ def _readings(document: dict[str, Any]) -> str:
         norm, kind = offered["norm"], offered["kind"]
         level = 0.9 if kind == "statistical" else None
         reason = ("the cause is given with the answer",) if kind == "none" else ()
-        said = Statement("the answer", norm, None, kind, level, document["truth"], reason, scope=EVERYWHERE)
+        scope = EVERYWHERE if norm == "band" else None
+        said = Statement("the answer", norm, None, kind, level, document["truth"], reason, scope=scope)
         lines.append(f"- **{kind}**, {norm.replace('_', ' ')}: {said.reading}")
     return "\n".join(lines) + "\n\nEvery statement of an answer carries such a sentence with its own numbers."
 

@@ -58,9 +58,8 @@ def interval(
     except UnsupportedLevel as error:
         return Interval(None, nothing(name, "interval", truth, f"too few calibration cases: {error}", level))
     half = max(value - ends[0], ends[1] - value)
-    if quantity.has_smooth_form:
-        assumptions = (*assumptions, "it is that of exact_value")
-    return Interval(ends, Statement(name, "interval", half, "statistical", level, truth, assumptions))
+    scope = "exact_value" if quantity.has_smooth_form else None
+    return Interval(ends, Statement(name, "interval", half, "statistical", level, truth, assumptions, scope=scope))
 
 
 def _from_residuals(

@@ -124,8 +124,8 @@ THROUGH_BAND = {
     "between": ("burgers", {"type": "point", "x": 0.5, "lead_time": 0.3}, "between the 101 lead times"),
     "window": ("burgers", {"type": "point", "x": 0.5, "lead_time": [0.25, 0.5]}, "between the 101 lead times"),
     "square": ("burgers", {"type": "norm", "lead_time": 0.5}, "band of the whole field"),
-    "greatest": ("darcy", {"type": "max"}, "exact_value"),
-    "share": ("flood", {"type": "exceedance", "field": "depth", "threshold": 0.1, "lead_time": 3600}, "exact_value"),
+    "greatest": ("darcy", {"type": "max"}, "band of the whole field"),
+    "share": ("flood", {"type": "exceedance", "field": "depth", "threshold": 0.1, "lead_time": 3600}, "whole field"),
     "other output": ("flood", {"type": "region_mean", "field": "depth"}, "3 lead times hold at once"),
     "scores only": ("heat", {"type": "region_mean", "lead_time": 0.04}, "band of the whole field"),
     "many lead times": ("heat", {"type": "region_mean"}, "25 lead times hold at once, each taken at the level 0.996"),
@@ -151,6 +151,8 @@ def test_without_residuals_the_band_gives_an_interval_and_says_so(case):
     assert found.statement.kind == "statistical" and found.statement.value == max(value - low, high - value)
     assert any("follows from the band" in text for text in found.statement.assumptions)
     assert any(reason in text for text in found.statement.assumptions)
+    is_smoothed = quantity["type"] in ("max", "exceedance")
+    assert ("differs from the exact value given" in found.statement.reading) == is_smoothed
 
 
 def test_lead_times_that_need_more_calibration_cases_have_no_interval_together():

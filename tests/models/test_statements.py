@@ -42,6 +42,16 @@ def test_an_indicator_is_never_read_as_a_bound():
     assert "no bound" in reading and "at most" not in reading
 
 
+def test_that_nothing_is_said_of_a_relative_error_leaves_the_absolute_one_alone():
+    assert "about the relative error of" in replace(nothing("pressure", "energy", "…", "…"), relative=True).reading
+
+
+def test_what_is_no_error_is_not_read_as_one():
+    said = [nothing("depth", norm, "…", "out of domain").reading for norm in ("band", "interval", "mass")]
+    assert all("error" not in reading and reading.endswith("out of domain.") for reading in said)
+    assert len(set(said)) == 3
+
+
 def test_nothing_is_read_with_its_reason():
     assert nothing("depth", "l2", "continuum", "no bound is known").reading.endswith("no bound is known.")
 
