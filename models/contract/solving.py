@@ -8,7 +8,7 @@ import numpy as np
 from models import ticket
 from models.contract.case import CAUTION, Case, State
 from models.contract.reached import Statements
-from models.errors import DeadlinePassed, NotOffered
+from models.errors import DeadlinePassed, NotOffered, OutOfRange
 from models.fields import LEAD_TIME
 from models.physical_model import Arrays, Improved
 from models.statements import Statement
@@ -32,10 +32,14 @@ def solved(case: Case, start: State, exhausted: bool) -> tuple[State, float]:
     for work, call in stages:
         if case.is_met(best) or (work == "refine" and best.value > HOPELESS * case.wish.tolerance.value):
             break
-        missing = max(case.cost(work) * CAUTION - case.milliseconds_left(), 0.0)
-        improved = None if missing else _in_time(case, work, call, best)
+        left = case.milliseconds_left()
+        missing = max(case.cost(work) * CAUTION - left, 0.0)
+        try:
+            improved = None if missing else _in_time(case, work, call, best)
+        except OutOfRange:  # beyond what the solver can do
+            return best, 0.0
         if improved is None:
-            return best, missing or case.cost(work)
+            return best, missing or max(case.cost(work), left)
         state = case.state(improved.outputs, improved.statements, "solved")
         case.mark(work, improved.iterations, best, state)
         best = state if state.value < best.value else best

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from models import catalog
-from models.errors import UnknownModel
+from models.errors import Abandoned, UnknownModel
 from models.physical_model import Arrays, PhysicalModel
 from models.statements import NORMS, Statement
+from models.ticket import Ticket, holding
 
 ORDER_TOLERANCE = 0.3  # three grids; cases declare the order they show
 KINDS = {"guaranteed", "guaranteed_vs_discrete", "indicator", "none"}
@@ -120,6 +121,21 @@ def test_solver_gradient_agrees_with_central_differences(model, points, generato
     measured = (quantity(1) - quantity(-1)) / (2 * step)
     exact = float((model.solver_gradient(inputs, target, weights)[name] * direction).sum())
     assert measured == pytest.approx(exact, rel=1e-4)
+
+
+@pytest.mark.parametrize("name", ["burgers", "flood"])
+def test_a_solver_that_steps_in_time_ends_with_its_request(name):
+    """Its steps grow with the speed of the waves, without a limit that the cost of a usual input would tell."""
+    model = catalog.load(name)
+    inputs = at_last_lead_time(model, model.draw(7, 0, model.recipes["tiny"].points, model.training_family))
+    request = Ticket(60.0)
+
+    def gone(work, *arguments):
+        request.end(Abandoned())
+        work(*arguments)
+
+    with pytest.raises(Abandoned):
+        holding(request, lambda: gone(model.solve, inputs))
 
 
 def test_statements_declare_norm_truth_and_assumptions_as_announced(model, points):

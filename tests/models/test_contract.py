@@ -12,7 +12,7 @@ from models import catalog
 from models.acceptance import golden_inputs
 from models.catalog.darcy import bound, reference
 from models.contract import ACCEPTED, KINDS, Costs, Tolerance, Verdict, Wish, offers, reached, require_possible, settle
-from models.errors import DeadlinePassed, ToleranceNotMet, UnknownOption
+from models.errors import DeadlinePassed, OutOfRange, ToleranceNotMet, UnknownOption
 from models.forecast import Forecast
 from models.repository import load_surrogate
 from models.runtime import RuntimeOptions
@@ -269,6 +269,17 @@ def test_work_that_takes_longer_than_it_should_is_left_in_time(darcy_small, monk
     gone = Ticket(0.3)
     with pytest.raises((ToleranceNotMet, DeadlinePassed)):
         holding(gone, lambda: asked(hurried, inputs, energy(0.8 * best), Fixed(solve=1e6, refine=1.0)))
+
+
+def test_what_the_solver_cannot_do_is_refused_with_what_was_reached(darcy_small):
+    def unable(_inputs):
+        raise OutOfRange("permeability", "wider than this", "thin")
+
+    weak = replace(darcy_small.physics, corrector=None, solves_truth=True, solve=unable)
+    object.__setattr__(plain := replace(darcy_small), "physics", weak)
+    with pytest.raises(ToleranceNotMet) as refused:
+        asked(plain, medium("two_phase"), Wish(Tolerance("pressure", "sup", EXACT), "solve"), Fixed(solve=0.0))
+    assert refused.value.details["contract"]["sufficient"]["tolerance"] > EXACT
 
 
 # --- every shipped bundle -------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ make it: no temporaries, flat arrays, every loop vectorised. Numba is imported, 
 import numpy as np
 from jaxtyping import Float
 
+from models import ticket
 from models.catalog.flood.reference import GRAVITY, Cells, Simulation, Terrain, breakpoints, rain_rate, terrain_of
 from models.catalog.flood.spec import LEAD_TIMES
 from models.physical_model import Arrays
@@ -25,7 +26,7 @@ def _face_planes(terrain: Terrain, wall: float) -> tuple[np.ndarray, np.ndarray]
 
 
 def simulate(terrain: Terrain, rain: Float[np.ndarray, " step"], times: Float[np.ndarray, " time"]) -> Simulation:
-    """As `reference.simulate`, from dry, closed edges."""
+    """As `reference.simulate`, from dry, closed edges. Raises what ends the request."""
     from models.catalog.flood import kernel
 
     rows, columns = terrain.elevation.shape
@@ -38,6 +39,7 @@ def simulate(terrain: Terrain, rain: Float[np.ndarray, " step"], times: Float[np
 
     frames, time, steps, fallen = [], 0.0, 0, 0.0
     for end in breakpoints(len(rain), times):
+        ticket.current().check()
         rate, duration = rain_rate(rain, time), end - time
         steps += kernel.advance(depth, maximum, flux_x, flux_y, rises, frictions, shares, columns,
                                 terrain.cell_size, rate, duration)  # fmt: skip
