@@ -128,7 +128,7 @@ def intervals(surrogate: Surrogate, truths: Arrays, found: Mapping[str, Predicti
         for time, stored in zip(kept.lead_times or (None,), kept.stored, strict=True):
             part = (slice(None), *(() if time is None else (_frame(surrogate, time),)))
             when = "" if time is None else f" at {time:g}"
-            for label, weights in _quantities(surrogate.manifest.output(name).shape).items():
+            for label, weights in _quantities(prediction.mean[part].shape[1:]).items():
                 half = kept.half_widths(stored, weights, prediction.own_scale[part], LEVEL)
                 error = np.abs((weights * gap[part]).reshape(len(gap), -1).sum(axis=1))
                 result[name][label + when] = _counted(error <= half, half, kept.blocks or kept.count)

@@ -42,7 +42,8 @@ def usual_splits(
 class KeptResiduals:
     """Residuals of one output that ship: those of the first `cases` of the calibration split.
 
-    `lead_times` are those of a graph that takes its lead time as an input.
+    `lead_times` are those at which they are kept: of a graph that takes its lead time as an input, or of a field with
+    that axis, which is otherwise kept whole.
     """
 
     cases: int

@@ -4,7 +4,7 @@
 
 rᵢ = uᵢ − mᵢ, sᵢ: the scale of a band there. The weights w must come from the request, not from having looked at rᵢ. They
 ship in half precision, whose rounding is added to each numerator and taken from each denominator. A graph that takes its
-lead time as an input has them at some lead times only, each calibrated by itself.
+lead time as an input, and a long trajectory, has them at some lead times only, each calibrated by itself.
 """
 
 from collections.abc import Mapping

@@ -40,17 +40,16 @@ def _case(
     """u − m and s of one case, at the lead times that are kept."""
     inputs = {key: np.asarray(values, np.float32)[None] for key, values in pair[0].items()}
     truth = pair[1][name].astype(np.float64)
-    if not kept.lead_times:
-        answer = surrogate.run(inputs)[name]
-        return truth - answer.mean[0], answer.own_scale[0]
     lead, times = model.lead_times, np.array(kept.lead_times)
-    if lead is None or lead.input is None:
-        raise ValueError(
-            f"Expected a graph that takes its lead time as an input, got another. Keep {name} without lead times."
-        )
+    if kept.lead_times and lead is None:
+        raise ValueError(f"Expected lead times, got a steady model. Keep {name} without them.")
+    places = [] if lead is None else [int(np.abs(lead.values - time).argmin()) for time in times]
+    if lead is None or lead.input is None or not kept.lead_times:
+        answer = surrogate.run(inputs)[name]
+        some = places or slice(None)
+        return truth[some] - answer.mean[0][some], answer.own_scale[0][some]
     rows = {key: np.repeat(values, len(times), axis=0) for key, values in inputs.items()}
     answer = surrogate.run(rows | {lead.input: times.astype(np.float32)})[name]
-    places = [int(np.abs(lead.values - time).argmin()) for time in times]
     return truth[places] - answer.mean, answer.own_scale
 
 

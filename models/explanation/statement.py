@@ -31,10 +31,10 @@ class Interval:
 
 
 def lead_time(surrogate: Surrogate, sample: Arrays, quantity: Quantity) -> float | None:
-    """The one lead time of a quantity whose graph takes it as an input; None for windows and other graphs."""
+    """The one lead time of a quantity; None for windows and steady models."""
     known, times = surrogate.lead_times, quantity.moments.times
     if known is None or known.input is None:
-        return None
+        return None if isinstance(quantity.lead_time, tuple) else quantity.lead_time
     if times is None:
         return float(sample[known.input])
     return float(times[0]) if len(times) == 1 else None
@@ -70,9 +70,12 @@ def _from_residuals(
     if found is None:
         return None
     kept, stored = found
-    weights = quantity.field_weights
+    weights, scales = quantity.field_weights, prediction.own_scale[:1]
+    if stored.residuals.ndim == weights.ndim:  # those of one lead time: the case takes the place of that axis
+        place = quantity.moments.weights.argmax()
+        weights, scales = weights[place], scales[:, place]
     try:
-        half = float(kept.half_widths(stored, weights, prediction.own_scale[:1], level)[0])
+        half = float(kept.half_widths(stored, weights, scales, level)[0])
     except UnsupportedLevel:
         return None
     dependent = "" if kept.blocks in (None, kept.count) else f" in {kept.blocks} independent blocks"

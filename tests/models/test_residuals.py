@@ -19,7 +19,6 @@ from models.uncertainty import Stored, rank
 
 LEVEL, CASES, SEED = 0.9, 24, 90_210
 CHANCE = 1e-3  # of a failure without a fault
-TIME = 0.5  # at which residuals of trajectories are kept
 
 
 def test_half_precision_only_widens_intervals(generator):
@@ -42,7 +41,7 @@ def test_each_lead_time_has_residuals_of_its_own(generator):
     assert kept.at(0.3) is None and kept.at(None) is None and Residuals.of(arrays, "v") is None
 
 
-def quantities(item: Field, generator: np.random.Generator, timed: bool) -> list[dict]:
+def quantities(item: Field, generator: np.random.Generator, time: float | None) -> list[dict]:
     """A point, the mean over a box, and weights without a sense."""
     axes = [axis for axis in item.axes if not axis.labels and axis.name != LEAD_TIME]
     middle = {axis.name: float(axis.coordinates[axis.points // 3]) for axis in axes}
@@ -51,12 +50,13 @@ def quantities(item: Field, generator: np.random.Generator, timed: bool) -> list
         for axis in axes
     }
     names = {axis.name: axis.labels[0] for axis in item.axes if axis.labels}
+    shape = tuple(axis.points for axis in item.axes if time is None or axis.name != LEAD_TIME)
     asked = [
         {"type": "point", **middle, **names},
         {"type": "region_mean", **box},
-        {"type": "linear", "weights": generator.standard_normal(item.shape).tolist()},
+        {"type": "linear", "weights": generator.standard_normal(shape).tolist()},
     ]
-    return [{"field": item.name, **one} | ({LEAD_TIME: TIME} if timed else {}) for one in asked]
+    return [{"field": item.name, **one} | ({} if time is None else {LEAD_TIME: time}) for one in asked]
 
 
 def keep_in_memory(monkeypatch: pytest.MonkeyPatch, surrogate: Surrogate) -> None:
@@ -75,8 +75,8 @@ def covered(surrogate: Surrogate, asked: list[Quantity]) -> np.ndarray:
         sample = {name: np.asarray(values, np.float32) for name, values in inputs.items()}
         name, place = asked[0].field.name, ...
         if lead is not None and lead.input is not None:
-            sample[lead.input] = np.float32(TIME)
-            place = int(np.abs(lead.values - TIME).argmin())
+            sample[lead.input] = np.float32(asked[0].lead_time)
+            place = int(np.abs(lead.values - asked[0].lead_time).argmin())
         prediction = surrogate.run({key: values[None] for key, values in sample.items()})[name]
         for number, one in enumerate(asked):
             value = float(one.of(prediction.mean)[0])
@@ -94,11 +94,11 @@ def least(count: int) -> int:
 def test_fresh_truths_lie_in_the_intervals_of_every_bundle(bundle_folder, monkeypatch, generator):
     surrogate = load_surrogate(bundle_folder, RuntimeOptions())
     keep_in_memory(monkeypatch, surrogate)
-    timed = surrogate.lead_times is not None and surrogate.lead_times.input is not None
     for item in surrogate.manifest.outputs:
         kept = surrogate.residuals(item.name)
         count = surrogate.calibrations[item.name].independent if kept is None else kept.blocks or kept.count
-        asked = [make_quantity((item,), surrogate.lead_times, one) for one in quantities(item, generator, timed)]
+        time = kept.lead_times[1] if kept is not None and kept.lead_times is not None else None
+        asked = [make_quantity((item,), surrogate.lead_times, one) for one in quantities(item, generator, time)]
         assert (covered(surrogate, asked) >= least(count)).all()
 
 
@@ -116,7 +116,7 @@ def test_too_narrow_intervals_would_be_seen(monkeypatch, generator):
     )
     keep_in_memory(monkeypatch, surrogate)
     item = surrogate.manifest.outputs[0]
-    asked = [make_quantity((item,), surrogate.lead_times, one) for one in quantities(item, generator, False)]
+    asked = [make_quantity((item,), surrogate.lead_times, one) for one in quantities(item, generator, None)]
     assert (covered(surrogate, asked) < least(surrogate.residuals(item.name).count)).any()
 
 
@@ -127,7 +127,7 @@ THROUGH_BAND = {
     "greatest": ("darcy", {"type": "max"}, "band of the whole field"),
     "share": ("flood", {"type": "exceedance", "field": "depth", "threshold": 0.1, "lead_time": 3600}, "whole field"),
     "other output": ("flood", {"type": "region_mean", "field": "depth"}, "3 lead times hold at once"),
-    "scores only": ("heat", {"type": "region_mean", "lead_time": 0.04}, "band of the whole field"),
+    "not kept": ("heat", {"type": "region_mean", "lead_time": 0.052}, "band of the whole field"),
     "many lead times": ("heat", {"type": "region_mean"}, "25 lead times hold at once, each taken at the level 0.996"),
     "high level": ("flood_128", {"type": "region_mean"}, "band of the whole field"),
 }
@@ -153,6 +153,13 @@ def test_without_residuals_the_band_gives_an_interval_and_says_so(case):
     assert any(reason in text for text in found.statement.assumptions)
     is_smoothed = quantity["type"] in ("max", "exceedance")
     assert ("differs from the exact value given" in found.statement.reading) == is_smoothed
+
+
+@pytest.mark.parametrize("quantity", [{"type": "region_mean"}, {"type": "linear", "weights": np.eye(33).tolist()}])
+def test_residuals_kept_at_one_lead_time_give_narrower_intervals_there(quantity):
+    (kept, _), (beside, _) = (answered("heat", {**quantity, "lead_time": time}) for time in (0.04, 0.044))
+    assert 2.0 * kept.statement.value < beside.statement.value
+    assert any("250 calibration inputs" in text for text in kept.statement.assumptions)
 
 
 def test_lead_times_that_need_more_calibration_cases_have_no_interval_together():

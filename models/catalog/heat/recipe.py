@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from models.catalog.heat.spec import END, FRAMES
-from models.physical_model import Recipe, Split, usual_splits
+from models.physical_model import KeptResiduals, Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=33,
@@ -32,6 +32,7 @@ FULL = Recipe(
     members=3,
     epochs=8,
     batch=16,
+    residuals={"temperature": KeptResiduals(250, (0.02, 0.04, 0.06, 0.08, 0.1))},
 )
 
 TINY = replace(
