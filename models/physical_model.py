@@ -158,12 +158,16 @@ class Summary:
 
 @dataclass(frozen=True)
 class Bound:
-    """A statement that answers carry about one output, or the statement that there is none (kind `none`)."""
+    """A statement that answers carry about one output, or the statement that there is none (kind `none`).
+
+    `timed`: one for each lead time on the output's axis.
+    """
 
     quantity: str
     norm: str
     kind: Kind
     relative: bool = False
+    timed: bool = False
 
 
 @dataclass(frozen=True)

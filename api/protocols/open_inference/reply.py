@@ -1,5 +1,6 @@
 """An answer written: JSON, then the blobs of those outputs that are wanted as bytes, in their order."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -59,16 +60,17 @@ def _values(tensor: Tensor, answer: Answer, count: int) -> np.ndarray:
 
 def _require_masked(tensor: Tensor, values: np.ndarray, answer: Answer) -> None:
     """Only claims that are withdrawn may be missing, and then NaN says so."""
-    held = values[_is_claimed(tensor, answer)] if tensor.is_masked else values
+    if tensor.part == "bound":
+        held = values[~np.isnan(values)]
+    else:
+        held = values[_is_claimed(answer)] if tensor.is_masked else values
     bad = int((~np.isfinite(held)).sum())
     if bad:
         raise InvalidOutput(tensor.name, "finite numbers", f"{bad} not finite")
 
 
-def _is_claimed(tensor: Tensor, answer: Answer) -> np.ndarray:
-    """Per sample, whether the answer claims this band or bound."""
-    if tensor.part == "bound":
-        return np.array([_bound(tensor, statements) is not None for statements in answer.statements])
+def _is_claimed(answer: Answer) -> np.ndarray:
+    """Per sample, whether the answer claims its bands."""
     return np.array([verdict.in_domain for verdict in answer.validity])
 
 
@@ -83,8 +85,7 @@ def _part(tensor: Tensor, answer: Answer) -> np.ndarray:
         case "lower" | "upper":
             return _band(tensor, answer)
         case "bound":
-            found = [_bound(tensor, statements) for statements in answer.statements]
-            return np.array([np.nan if value is None else value for value in found], dtype=np.float64)
+            return np.stack([_bound(tensor, statements) for statements in answer.statements])
         case "validity":
             return np.array([verdict.p_value for verdict in answer.validity], dtype=np.float32)
         case "in_domain":
@@ -97,14 +98,19 @@ def _band(tensor: Tensor, answer: Answer) -> np.ndarray:
     if band is None:  # a contract lists bands of calibrated fields only
         raise InvalidOutput(tensor.name, "a band", "none")
     edge = (band.lower if tensor.part == "lower" else band.upper).astype(np.float32)
-    edge[~_is_claimed(tensor, answer)] = np.nan
+    edge[~_is_claimed(answer)] = np.nan
     return edge
 
 
-def _bound(tensor: Tensor, statements: Sequence[Statement]) -> float | None:
-    """The absolute guaranteed bound of one sample; None where none could be had."""
-    for statement in statements:
-        wanted = (statement.quantity, statement.norm, statement.kind) == (tensor.field, tensor.norm, "guaranteed")
-        if wanted and not statement.relative and statement.lead_time is None:
-            return statement.value
-    return None
+def _bound(tensor: Tensor, statements: Sequence[Statement]) -> np.ndarray:
+    """The absolute guaranteed bounds of one sample, by lead time where the tensor has them; NaN where none could be had."""
+    found = [
+        (one.lead_time, one.value)
+        for one in statements
+        if (one.quantity, one.norm, one.kind) == (tensor.field, tensor.norm, "guaranteed")
+        and not one.relative
+        and (one.lead_time is None) == (tensor.shape == ())
+    ]
+    if len(found) != math.prod(tensor.shape):
+        return np.full(tensor.shape, np.nan)
+    return np.array([value for _, value in sorted(found)], dtype=np.float64).reshape(tensor.shape)

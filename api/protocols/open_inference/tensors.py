@@ -2,8 +2,8 @@
 
 Every tensor has a leading batch axis, written −1. Of an output field f there are the ensemble mean `f`, its
 `f_standard_deviation`, and the band `f_lower`, `f_upper` where the field is calibrated; of the whole answer `validity`
-(in-domain p-value), `in_domain`, and a guaranteed bound `f_bound_<norm>` where a model without lead times among its
-inputs has one output field; on request only, `f_members`.
+(in-domain p-value), `in_domain`, and a guaranteed bound `f_bound_<norm>`, one number or one for each lead time, where a
+model without lead times among its inputs has one output field; on request only, `f_members`.
 """
 
 from collections.abc import Mapping
@@ -86,13 +86,14 @@ def _of_field(item: Field, calibrated: bool) -> list[Tensor]:
 
 
 def _bounds(surrogate: Surrogate) -> list[Tensor]:
-    """One number per sample and norm; where a bound has lead times, or a choice of fields, /v1 has all of them."""
+    """One number per sample and norm, or per lead time too; where they are an input, or fields a choice, /v1 has all."""
     lead, outputs = surrogate.lead_times, surrogate.manifest.outputs
     if surrogate.physics is None or len(outputs) != 1 or (lead is not None and lead.input is not None):
         return []
     name = outputs[0].name
-    norms = [one.norm for one in surrogate.physics.bounds if one.kind == "guaranteed" and not one.relative]
-    return [Tensor(f"{name}_bound_{norm}", "bound", (), name, norm) for norm in norms]
+    times = () if lead is None else (lead.frames,)
+    stated = [one for one in surrogate.physics.bounds if one.kind == "guaranteed" and not one.relative]
+    return [Tensor(f"{name}_bound_{one.norm}", "bound", times if one.timed else (), name, one.norm) for one in stated]
 
 
 def input_type(item: Field) -> str:

@@ -48,7 +48,7 @@ physical_model = PhysicalModel(
     bounds=(
         Bound("temperature", "space_time_energy", "guaranteed"),
         Bound("temperature", "space_time_energy", "guaranteed", relative=True),
-        Bound("temperature", "l2", "guaranteed"),
+        Bound("temperature", "l2", "guaranteed", timed=True),
     ),
     relative_bound=bound.relative_bound,
     distances=bound.distances,
