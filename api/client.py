@@ -35,6 +35,7 @@ import xarray as xr
 LEAD_TIME = "lead_time"
 GRACE = 2.0  # seconds after its deadline in which the service can still say that it has passed
 FIRST_PAUSE = 0.1  # seconds, doubled with every attempt, where the service does not say when to come back
+LONGEST = 1e6  # seconds that a call may be given: sockets take no infinite ones
 JITTER = 0.1  # of a pause, on top of it: clients that were refused together do not come back together
 NODE_TOLERANCE = 1e-3  # of the distance of two nodes: coordinates in float32 pass, half a cell does not
 NOTHING_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout)
@@ -589,8 +590,9 @@ class _Connection:
         Raises Problem in one of its forms, and what httpx raises.
         """
         seconds = self._timeout if timeout is None else timeout
-        if not seconds > 0.0:
-            raise _refused("bad-timeout", "timeout", "more than 0 seconds", f"{seconds:g}", "Allow it some time.")
+        if not 0.0 < seconds <= LONGEST:
+            expected = f"more than 0 seconds, at most {LONGEST:g}"
+            raise _refused("bad-timeout", "timeout", expected, f"{seconds:g}", "Allow it some time.")
         deadline = time.monotonic() + seconds
         attempt = 0
         while True:
@@ -657,9 +659,11 @@ class Zoo(Mapping[str, "Model"]):
             raise _refused("no-service", "url", f"a service at {connection.url}", "another answer", remedy) from error
         self._entries: dict[str, dict[str, Any]] = {entry["name"]: entry for entry in listed}
 
-    def __getitem__(self, key: str | tuple[str, str]) -> "Model":
+    def __getitem__(self, key: str | tuple[str, str | int]) -> "Model":
         name, version = (key, None) if isinstance(key, str) else key
-        path = f"models/{quote(name, safe='')}" + ("" if version is None else f"/versions/{quote(version, safe='')}")
+        path = f"models/{quote(name, safe='')}" + (
+            "" if version is None else f"/versions/{quote(str(version), safe='')}"
+        )
         return Model(self._connection, self._connection.get(path).json())
 
     def __iter__(self) -> Iterator[str]:
@@ -861,8 +865,12 @@ class Model:
         return self._connection.post(f"{self._path}/{call}", document, timeout)
 
     def _inputs(self, inputs: Inputs | None, fields: Inputs) -> dict[str, Any]:
-        given = {**({} if inputs is None else inputs), **fields}
-        return {"inputs": _wire(self.inputs, given)}
+        given = {} if inputs is None else inputs
+        if isinstance(given, xr.Dataset):  # choosing one of many runs makes its parameters coordinates
+            given = {
+                name: given[name] for name in given.coords if name in self.inputs and name not in given.dims
+            } | dict(given)
+        return {"inputs": _wire(self.inputs, {**given, **fields})}
 
     def _course(
         self, inputs: Inputs | None, fields: Inputs, lead_times: Sequence[float] | None, steps: int | None

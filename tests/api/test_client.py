@@ -84,6 +84,7 @@ def test_the_zoo_is_a_mapping_of_what_is_served(zoo, client):
     for name, title in served.items():
         assert title in repr(zoo) and title in zoo._repr_html_()
         assert zoo[name].title == title and zoo[name, zoo[name].version].description == zoo[name].description
+        assert zoo[name, int(zoo[name].version)].version == zoo[name].version
 
 
 def test_a_model_shows_itself(model, client):
@@ -237,6 +238,18 @@ def test_a_batch_of_one_input_takes_the_others_along(zoo):
     for index in (0, 1):
         single = model.predict(example, rain=storms.isel(storm=index))
         np.testing.assert_allclose(answer["maximum_depth"].isel(batch=index), single["maximum_depth"], **SAME)
+
+
+def test_a_parameter_may_be_a_coordinate_of_a_dataset(zoo):
+    """As it is once one of many runs has been chosen."""
+    burgers = zoo["burgers"]
+    inputs = burgers.example()
+    runs = xr.concat([xr.Dataset(inputs | {"viscosity": value}) for value in (0.02, 0.05)], "run").set_coords(
+        "viscosity"
+    )
+    chosen = burgers.predict(runs.isel(run=1))["velocity"].values
+    np.testing.assert_array_equal(chosen, burgers.predict(inputs, viscosity=0.05)["velocity"].values)
+    np.testing.assert_allclose(burgers.predict(runs)["velocity"][1].values, chosen, rtol=1e-5, atol=1e-6)
 
 
 def test_thresholds_of_several_fields_keep_their_own_axes(zoo):
@@ -527,7 +540,7 @@ def test_an_address_without_its_scheme_is_said(url):
     assert caught.value.field == "url"
 
 
-@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan")])
+@pytest.mark.parametrize("timeout", [0.0, -1.0, float("nan"), float("inf")])
 def test_no_time_at_all_is_said(server, timeout):
     with pytest.raises(Problem, match="bad-timeout"):
         connect(server, timeout=timeout)
