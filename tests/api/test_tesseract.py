@@ -155,6 +155,21 @@ def test_scalars_casts_and_broadcasting(client, server):
     )
 
 
+def test_plain_nested_lists_are_taken_as_the_runtime_takes_them(server):
+    """The client sends a list as it is."""
+    tesseract = connect(server, "darcy")
+    medium, along = MEDIUM[:1], np.ones_like(MEDIUM)
+    expected = tesseract.apply({"permeability": medium})
+    found = tesseract.apply({"permeability": medium.tolist()})
+    np.testing.assert_array_equal(found["pressure"], expected["pressure"])
+    names = (["permeability"], ["pressure"])
+    pushed = [
+        tesseract.jacobian_vector_product({"permeability": medium}, *names, {"permeability": tangent})["pressure"]
+        for tangent in (along, along.tolist())
+    ]
+    np.testing.assert_array_equal(*pushed)
+
+
 @pytest.mark.parametrize("encoding", ["json", "raw"])
 def test_nested_lists_go_both_ways(client, server, encoding):
     tesseract = connect(server, "darcy")
@@ -206,7 +221,12 @@ BAD = {
     "an unknown key": ("apply", {"inputs": GOOD, "level": 0.5}, "extra_forbidden", ["body", "level"]),
     "a missing field": ("apply", {"inputs": {}}, "missing", ["body", "inputs", "permeability"]),
     "an unknown field": ("apply", {"inputs": GOOD | {"x": 1}}, "extra_forbidden", ["body", "inputs", "x"]),
-    "a plain list": ("apply", {"inputs": {"permeability": MEDIUM.tolist()}}, "wrong_type", ["body", "inputs", "permeability"]),
+    "a plain list of another shape": ("apply", {"inputs": {"permeability": MEDIUM[:84].tolist()}}, "wrong_shape",
+                                      ["body", "inputs", "permeability"]),
+    "a plain ragged list": ("apply", {"inputs": {"permeability": [[1.0], 2.0]}}, "malformed_array", ["body", "inputs", "permeability"]),
+    "a plain number for a field": ("apply", {"inputs": {"permeability": 3.0}}, "wrong_shape", ["body", "inputs", "permeability"]),
+    "plain texts": ("apply", {"inputs": {"permeability": [["a"]]}}, "wrong_type", ["body", "inputs", "permeability"]),
+    "neither array nor list": ("apply", {"inputs": {"permeability": "3"}}, "wrong_type", ["body", "inputs", "permeability"]),
     "no shape": ("apply", {"inputs": {"permeability": {"dtype": "float32"}}}, "missing", ["body", "inputs", "permeability", "shape"]),
     "no data": ("apply", {"inputs": {"permeability": {"dtype": "float32", "shape": [85, 85]}}}, "missing",
                 ["body", "inputs", "permeability", "data"]),

@@ -35,22 +35,29 @@ def check_abstract(field: Field, name: str, value: Any) -> tuple[int, ...]:
         raise MalformedArray(f"{name}.shape", "a list of sizes", repr(shape)[:60])
     if dtype not in CASTABLE:
         raise WrongType(f"{name}.dtype", f"one of {', '.join(CASTABLE)}", repr(dtype)[:60])
-    if len(shape) != len(field.shape) or any(n not in (1, m) for n, m in zip(shape, field.shape, strict=True)):
-        raise WrongShape(f"{name}.shape", f"{list(field.shape)}, an axis of 1 is repeated", f"{shape}"[:60])
+    _require_fitting(field, f"{name}.shape", tuple(shape))
     return tuple(shape)
 
 
+def _require_fitting(field: Field, name: str, shape: tuple[int, ...]) -> None:
+    """Raises WrongShape unless repeating axes of one makes it the field's shape."""
+    if len(shape) != len(field.shape) or any(n not in (1, m) for n, m in zip(shape, field.shape, strict=True)):
+        raise WrongShape(name, f"{list(field.shape)}, an axis of 1 is repeated", f"{list(shape)}"[:60])
+
+
 def decode(field: Field, name: str, value: Any) -> np.ndarray:
-    """One sample, (1, *shape), in single precision; a plain number will do for a field without axes.
+    """One sample, (1, *shape), in single precision; numbers and nested lists are taken as they are, too.
 
     Raises InvalidInput in one of its forms.
     """
-    if not field.shape and type(value) in (int, float):
-        return single(name, np.array([value], dtype=np.float64))
-    shape = check_abstract(field, name, value)
-    if "data" not in value:
-        raise MissingField(f"{name}.data")
-    values = _values(name, value["data"], shape, value["dtype"])
+    if isinstance(value, list) or type(value) in (int, float):
+        values = _from_lists(name, value)
+        _require_fitting(field, name, values.shape)
+    else:
+        shape = check_abstract(field, name, value)
+        if "data" not in value:
+            raise MissingField(f"{name}.data")
+        values = _values(name, value["data"], shape, value["dtype"])
     return single(name, np.broadcast_to(values, field.shape)[None])
 
 
@@ -65,18 +72,19 @@ def _values(name: str, data: Any, shape: tuple[int, ...], dtype: str) -> np.ndar
         if not isinstance(data["buffer"], str):
             raise MalformedArray(f"{name}.data.buffer", "base64 text", type(data["buffer"]).__name__)
         return json.read_buffer(name, data["buffer"], shape, dtype)
-    return _from_lists(name, data["buffer"], shape)
-
-
-def _from_lists(name: str, buffer: Any, shape: tuple[int, ...]) -> np.ndarray:
-    try:
-        values = np.array(buffer)
-    except ValueError as error:
-        raise MalformedArray(f"{name}.data.buffer", f"nested lists of shape {shape}", "a ragged list") from error
-    if values.dtype.kind not in "iufb":
-        raise WrongType(f"{name}.data.buffer", "numbers", "something else")
+    values = _from_lists(f"{name}.data.buffer", data["buffer"])
     if values.shape != shape:
         raise MalformedArray(f"{name}.data.buffer", f"nested lists of shape {shape}", f"{values.shape}")
+    return values
+
+
+def _from_lists(name: str, lists: Any) -> np.ndarray:
+    try:
+        values = np.array(lists)
+    except ValueError as error:
+        raise MalformedArray(name, "nested lists of equal length", "a ragged list") from error
+    if values.dtype.kind not in "iufb":
+        raise WrongType(name, "numbers", "something else")
     return values
 
 
