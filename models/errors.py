@@ -154,8 +154,8 @@ class UnknownVersion(SurrogateError):
 class NotOffered(SurrogateError):
     """The model does not offer what was asked."""
 
-    def __init__(self, what: str, offered: str) -> None:
-        super().__init__(offered, what, "GET /v1/models/{name} lists what is on offer.")
+    def __init__(self, what: str, offered: str, field: str | None = None) -> None:
+        super().__init__(offered, what, "GET /v1/models/{name} lists what is on offer.", field)
 
 
 class ToleranceNotMet(SurrogateError):

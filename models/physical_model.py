@@ -125,9 +125,17 @@ class CorrectedQuantity:
     truth: str
     assumptions: tuple[str, ...]
 
+    @property
+    def reading(self) -> str:
+        """The claim in one sentence, for somebody who has read none of the papers."""
+        return (
+            f"Whatever the input, the sum over all nodes of {self.quantity} differs from {self.midpoint:.6g} by at most "
+            f"{self.midpoint_bound:.3g}, measured against the exact solution of the equation; this is a theorem."
+        )
+
     def document(self) -> dict[str, Any]:
         """As plain JSON data."""
-        return {**asdict(self), "assumptions": list(self.assumptions), "kind": "guaranteed"}
+        return asdict(self) | {"assumptions": list(self.assumptions), "kind": "guaranteed", "reading": self.reading}
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ WORDS = {
     "shapley": "Shapley values",
     "what_if": "first-order response",
 }
-UP, DOWN = "#b2343c", "#23527c"
+UP, DOWN, LOOKED_AT = "#b2343c", "#23527c", "#e8b04b"
 
 Draw = Callable[[Axes], None]
 
@@ -170,12 +170,16 @@ def _signed(axes: Axes, item: Field, values: np.ndarray, regions: Sequence[tuple
 
 def _answer_line(axes: Axes, axis: Axis, values: np.ndarray, mask: np.ndarray, title: str) -> None:
     panels.draw_line(axes, axis, values, None)
-    if not axis.labels:
-        low, high = float(values.min()), float(values.max())
-        axes.fill_between(axis.coordinates, low, high, where=mask.tolist(), color="#e8b04b", alpha=0.25, step="mid")
-        if mask.sum() <= 2:
-            axes.axvline(float(axis.coordinates[mask].mean()), color="#e8b04b")
     axes.set_title(title, fontsize=10)
+    if mask.all():
+        return
+    if axis.labels:
+        axes.plot(np.flatnonzero(mask), values[mask], "o", mfc="none", mec=LOOKED_AT, mew=2, ms=13)
+        return
+    low, high = float(values.min()), float(values.max())
+    axes.fill_between(axis.coordinates, low, high, where=mask.tolist(), color=LOOKED_AT, alpha=0.25, step="mid")
+    if mask.sum() <= 2:
+        axes.axvline(float(axis.coordinates[mask].mean()), color=LOOKED_AT)
 
 
 def _line(axes: Axes, axis: Axis, values: np.ndarray, title: str) -> None:

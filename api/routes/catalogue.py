@@ -59,7 +59,7 @@ async def card(request: Request, name: str, version: str | None = None) -> Respo
     """The model card, as Markdown, or as HTML when the client accepts it first."""
     surrogate = requests.surrogate_of(request, name, version)
     if CARD_FILE not in surrogate.bundle.files:
-        raise NotOffered(f"a card of {name}", "no card in this bundle")
+        raise NotOffered(f"a card of {name}", "a bundle that has one: packaged models have none")
     text = surrogate.bundle.files[CARD_FILE].decode("utf-8")
     if requests.accepted(request, (MARKDOWN, HTML)) == MARKDOWN:
         return Response(text, media_type=MARKDOWN)

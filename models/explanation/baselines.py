@@ -73,7 +73,8 @@ def _nearest_turn(item: Field, sample: np.ndarray, values: np.ndarray) -> np.nda
 def _training_mean(surrogate: Surrogate, item: Field, sample: np.ndarray) -> tuple[np.ndarray, str]:
     found = None if surrogate.domain is None else surrogate.domain.mean(item.name, sample)
     if found is None:
-        raise NotOffered(f"the training mean of {item.name}", "a baseline among model, control, a number or a field")
+        offered = "a baseline among model, control, a number or a field"
+        raise NotOffered(f"the training mean of {item.name}", offered, "baseline")
     return found.reshape(item.shape), "training mean"
 
 
@@ -81,7 +82,8 @@ def _control(surrogate: Surrogate, item: Field, sample: np.ndarray) -> tuple[np.
     golden = surrogate.bundle.arrays(GOLDEN_FILE) if GOLDEN_FILE in surrogate.bundle.files else {}
     stored = golden.get(f"input.{item.name}")
     if stored is None:
-        raise NotOffered(f"a control run of {surrogate.manifest.name}", "a baseline among model, a number or a field")
+        offered = "a baseline among model, a number or a field"
+        raise NotOffered(f"a control run of {surrogate.manifest.name}", offered, "baseline")
     return stored[0].astype(np.float64), "control run (the bundle's first golden input)"
 
 
@@ -125,7 +127,7 @@ def _drawn(surrogate: Surrogate, sample: Arrays, fields: Sequence[Field], count:
     physics = surrogate.physics
     if physics is None:
         offered = "a baseline among model, mean, control: a packaged model has no law to draw from"
-        raise NotOffered(f"baselines drawn for {surrogate.manifest.name}", offered)
+        raise NotOffered(f"baselines drawn for {surrogate.manifest.name}", offered, "baseline")
     family = "examples" if "examples" in physics.families else physics.training_family
     points = int(surrogate.manifest.document["points"])
     drawn = [physics.draw(STREAM, index, points, family) for index in range(count)]

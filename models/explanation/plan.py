@@ -124,12 +124,10 @@ def _make_regions(fields: Sequence[Field], request: Request) -> tuple[Region, ..
 
 
 def _check_offered(surrogate: Surrogate, method: Method) -> None:
-    if method in DIFFERENTIATING and "vjp" not in surrogate.graphs:
-        raise NotOffered(
-            f"{method} for {surrogate.manifest.name}", "occlusion and shapley, which need no derivative graph"
-        )
-    if method == "what_if":
-        surrogate.require("jvp")
+    needed = {"vjp", "jvp"} if method == "what_if" else {"vjp"}
+    if method in DIFFERENTIATING and not needed <= set(surrogate.graphs):
+        offered = "occlusion and shapley, which need no derivative graph"
+        raise NotOffered(f"{method} for {surrogate.manifest.name}", offered, "method")
 
 
 def _rows(plan: Plan, numbers_per_row: int) -> int:

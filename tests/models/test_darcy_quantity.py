@@ -55,6 +55,13 @@ def test_the_remainder_is_never_exceeded(seed: int, family: str, size: float):
     assert abs(truth - result.midpoint) <= result.midpoint_bound + slack
 
 
+def test_the_remainder_is_read_in_a_sentence():
+    result, _ = found(3, "two_phase", 0.05)
+    reading = result.document()["reading"]
+    assert reading.startswith("Whatever the input, the sum over all nodes of each node's weight")
+    assert f"at most {result.midpoint_bound:.3g}" in reading and reading.endswith("this is a theorem.")
+
+
 def test_a_hundredth_of_the_remainder_would_be_exceeded():
     results = [found(seed, "two_phase", 0.05) for seed in range(6)]
     assert any(abs(truth - r.corrected) > replace(r, bound=r.bound / 100).bound for r, truth in results)

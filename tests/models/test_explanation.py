@@ -491,6 +491,15 @@ def test_a_region_is_outlined_along_the_edges_of_its_cells():
     assert segments[..., 1].min() == 1.0 and segments[..., 1].max() == 3.0
 
 
+def test_the_stations_that_a_quantity_looks_at_are_ringed_and_all_of_them_are_not():
+    stations = Axis("station", "1", 3, 0.0, 2.0, labels=("a", "b", "c"))
+    for mask, rings in (([False, True, False], [1.0]), ([True, True, True], [])):
+        axes = Figure().add_subplot()
+        explanation_sheet._answer_line(axes, stations, np.arange(3.0), np.array(mask), "")
+        drawn = [line for line in axes.lines if line.get_markerfacecolor() == "none"]
+        assert [float(x) for line in drawn for x in line.get_xdata()] == rings
+
+
 def test_a_share_that_rounds_to_zero_has_no_sign():
     assert explanation_sheet._share({"share": -1e-4, "value": -1.0}) == "0 %"
     assert explanation_sheet._share({"share": -0.17, "value": -1.0}) == "-17 %"

@@ -70,8 +70,10 @@ def test_packaged_model_has_bands_validity_and_explanations_but_no_bound(parts, 
     found = document(explain(surrogate, {"forcing": values}, Request(**request)))
     rows = {row["id"]: abs(row["value"]) for row in found["regions"]}
     assert len(rows) == 4
-    with pytest.raises(NotOffered, match="occlusion"):
-        explain(surrogate, {"forcing": values}, Request(**{**request, "method": "gradient"}))
+    for lacking, field in (({"method": "gradient"}, "method"), ({"baseline": "expected"}, "baseline")):
+        with pytest.raises(NotOffered) as caught:
+            explain(surrogate, {"forcing": values}, Request(**{**request, **lacking}))
+        assert caught.value.field == field
 
 
 def test_a_packaged_band_covers_fresh_noise(parts, tmp_path, generator):
