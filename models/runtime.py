@@ -28,6 +28,10 @@ KINDS = {
 class DeviceUnavailable(RuntimeError):
     """A GPU was asked for and the session did not get one."""
 
+    def __init__(self) -> None:
+        expected, got = PROVIDERS["cuda"], PROVIDERS["cpu"]
+        super().__init__(f"Expected {expected}, got {got}. Set the device to cpu, or allow falling back to it.")
+
 
 @dataclass(frozen=True)
 class RuntimeOptions:
@@ -96,9 +100,14 @@ def _settings(bundle: Bundle, options: RuntimeOptions) -> onnxruntime.SessionOpt
     return settings
 
 
+def _is_built_for_gpus() -> bool:
+    """Whether this ONNX Runtime knows CUDA at all; what works only a session tells."""
+    return PROVIDERS["cuda"] in onnxruntime.get_available_providers()
+
+
 def providers(options: RuntimeOptions) -> list[Any]:
     """Execution providers with their options, in order of preference."""
-    if options.device == "cpu":
+    if options.device == "cpu" or (options.fall_back and not _is_built_for_gpus()):
         return [PROVIDERS["cpu"]]
     cuda = {
         "use_tf32": "0",
@@ -115,19 +124,31 @@ def _open(bundle: Bundle, file: str, options: RuntimeOptions) -> onnxruntime.Inf
     Raises BrokenBundle, DeviceUnavailable.
     """
     if options.device == "cuda":
+        if not (options.fall_back or _is_built_for_gpus()):
+            raise DeviceUnavailable
         onnxruntime.preload_dlls()
     try:
-        session = onnxruntime.InferenceSession(
-            bundle.files[file], _settings(bundle, options), providers=providers(options)
-        )
+        session = _session(bundle, file, options)
     except Exception as error:  # ONNX Runtime raises a dozen unrelated classes for a bad file
+        if options.device == "cuda" and not options.fall_back and _falls_back(bundle, file, options):
+            raise DeviceUnavailable from error
         raise BrokenBundle(file, "a graph that ONNX Runtime can load", str(error)[:200]) from error
-    got = session.get_providers()[0]
-    if got != PROVIDERS[options.device] and not options.fall_back:
-        raise DeviceUnavailable(
-            f"Expected {PROVIDERS[options.device]}, got {got}. Set the device to cpu, or allow falling back to it."
-        )
+    if session.get_providers()[0] != PROVIDERS[options.device] and not options.fall_back:
+        raise DeviceUnavailable
     return session
+
+
+def _session(bundle: Bundle, file: str, options: RuntimeOptions) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(bundle.files[file], _settings(bundle, options), providers=providers(options))
+
+
+def _falls_back(bundle: Bundle, file: str, options: RuntimeOptions) -> bool:
+    """Whether all of a graph that no GPU has taken would run on the processor: not the graph is to blame, but the GPU."""
+    try:
+        session = _session(bundle, file, replace(options, fall_back=True))
+    except Exception:  # noqa: BLE001  as above; then it is the graph
+        return False
+    return bool(session.get_providers()[0] == PROVIDERS["cpu"])
 
 
 class _Buffers:

@@ -10,11 +10,13 @@ import time
 from pathlib import Path
 
 import httpx
+import onnxruntime
 import pytest
 
 from api.app import create_app
 from api.settings import Settings
 from models.repository import SHIPPED, Repository
+from models.runtime import DeviceUnavailable
 from tests.broken_bundles import bit_flipped
 from tests.conftest import ROOT, add_version, free_port, wait_until_served
 from tests.raw_http import connect
@@ -40,9 +42,9 @@ def one_bad(zoo: Path) -> None:
     bit_flipped(add_version(zoo / NAME / "1", "2"))
 
 
-def verdicts(zoo: Path) -> dict[str, httpx.Response]:
+def verdicts(zoo: Path, **settings: object) -> dict[str, httpx.Response]:
     """What probes are told."""
-    app = create_app(Settings(zoo=zoo, reload_seconds=0))
+    app = create_app(Settings(zoo=zoo, reload_seconds=0, **settings))
 
     async def ask() -> dict[str, httpx.Response]:
         transport = httpx.ASGITransport(app=app)
@@ -72,6 +74,16 @@ def test_ready_is_told_alike_by_both_faces_and_live_is_always_true(tmp_path, fil
     assert {found[path].status_code for path in ("/healthz", "/v2/health/live")} == {200}
     assert {found[path].status_code for path in ("/readyz", "/v2/health/ready")} == {status}
     assert found["/readyz"].json()["status"] == says
+
+
+def test_a_gpu_that_is_not_there_ends_the_start_unless_the_processor_may_stand_in(tmp_path):
+    good(tmp_path / "zoo")
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("this build may have a GPU")
+    with pytest.raises(DeviceUnavailable, match="Expected CUDAExecutionProvider"):
+        verdicts(tmp_path / "zoo", device="cuda")
+    allowed = verdicts(tmp_path / "zoo", device="cuda", allow_cpu=True)
+    assert allowed["/readyz"].json()["status"] == "ready"
 
 
 def test_a_look_that_fails_ends_nothing_and_the_next_one_sees(tmp_path, monkeypatch, caplog):

@@ -7,19 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from scipy.stats import beta
 
 from models import catalog
 from models.__main__ import main
 from models.acceptance import GOLDEN_TOLERANCE, check_golden
-from models.bundle import ALLOWED_OPERATORS, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, read, write
+from models.bundle import ALLOWED_OPERATORS, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, Bundle, read, write
 from models.coverage import count_range, covered, predictions
 from models.efficiency import answered
 from models.errors import BrokenBundle, OutOfRange
 from models.fields import Field, check_values
 from models.repository import SHIPPED, Repository, load_surrogate
-from models.runtime import DeviceUnavailable, Graph, RuntimeOptions
+from models.runtime import PROVIDERS, DeviceUnavailable, Graph, RuntimeOptions, providers
 from models.surrogate import Surrogate
 from training.export import foreign_operators
 
@@ -309,13 +310,43 @@ def test_a_broken_bundle_is_reported_and_the_command_fails(copy, capsys):
     assert WEIGHTS_FILE in next(iter(repository.broken.values()))
 
 
-def test_asking_for_a_gpu_that_is_not_there_is_an_error(copy):
-    import onnxruntime
+needs_no_gpu = pytest.mark.skipif(
+    "CUDAExecutionProvider" in onnxruntime.get_available_providers(), reason="this build may have a GPU"
+)
 
-    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-        pytest.skip("this build may have a GPU")
-    with pytest.raises((DeviceUnavailable, BrokenBundle, ValueError)):
-        Graph(read(copy), "model.onnx", RuntimeOptions(device="cuda"))
+
+@needs_no_gpu
+@pytest.mark.filterwarnings("ignore:Specified provider")
+@pytest.mark.parametrize("known", [False, True])
+def test_asking_for_a_gpu_that_is_not_there_is_an_error_of_its_own(copy, monkeypatch, known):
+    """Whether or not ONNX Runtime knows CUDA; a graph that cannot be loaded is to blame itself."""
+    wanted = RuntimeOptions(device="cuda")
+    if known:
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    with pytest.raises(DeviceUnavailable, match="Expected CUDAExecutionProvider, got CPUExecutionProvider"):
+        Graph(read(copy), "model.onnx", wanted)
+    whole = read(copy)
+    spoilt = Bundle(whole.manifest, {**whole.files, "model.onnx": b"no graph"})
+    with pytest.raises(BrokenBundle if known else DeviceUnavailable):
+        Graph(spoilt, "model.onnx", wanted)
+
+
+@needs_no_gpu
+def test_where_it_is_allowed_the_processor_stands_in_for_a_gpu(copy):
+    graph = Graph(read(copy), "model.onnx", RuntimeOptions(device="cuda", fall_back=True))
+    plain = Graph(read(copy), "model.onnx", RuntimeOptions())
+    assert graph.device == "cpu"
+    feeds = plain.blank(2)
+    np.testing.assert_array_equal(graph.run(feeds)[0], plain.run(feeds)[0])
+
+
+def test_a_gpu_is_preferred_and_alone_unless_the_processor_may_stand_in(monkeypatch):
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: list(PROVIDERS.values()))
+    assert providers(RuntimeOptions()) == ["CPUExecutionProvider"]
+    ((name, options),) = providers(RuntimeOptions(device="cuda", cuda_graphs=True))
+    assert (name, options["use_tf32"], options["enable_cuda_graph"]) == ("CUDAExecutionProvider", "0", "1")
+    first, second = providers(RuntimeOptions(device="cuda", fall_back=True))
+    assert (first[0], first[1]["enable_cuda_graph"], second) == ("CUDAExecutionProvider", "0", "CPUExecutionProvider")
 
 
 def test_commands_list_describe_and_predict(tmp_path, capsys):
