@@ -191,7 +191,7 @@ class Contract(BaseModel):
     sample: int | None = None
     sufficient: dict[str, Any] | None = Field(
         default=None,
-        description="After a refusal: a tolerance, kinds, an on_miss or milliseconds that would have done.",
+        description="After a refusal: a tolerance, kinds or milliseconds that would have done, and an on_miss that may.",
     )
 
 

@@ -30,16 +30,15 @@ def refusal(case: Case, state: State, own: State, missing: float) -> ToleranceNo
         f"ask for a tolerance of {state.value:.3g}" if state.best is not None else "",
     ]
     got = "no acceptable statement" if state.best is None else f"{state.best.kind} {state.value:.3g}"
-    asked = (
-        f"{'relative ' if tolerance.relative else ''}error of at most {tolerance.value:g} in the norm {tolerance.norm}"
-    )
+    error = "a relative error" if tolerance.relative else "an error"
+    asked = f"{tolerance.quantity} with {error} of at most {tolerance.value:g} in the norm {tolerance.norm}"
     details = {
         "contract": verdict.document(wish) | {"sample": case.index, "sufficient": sufficient},
         "statements": [s.document() for s in known],
         "route": [step.document() for step in case.clock.route],
     }
     remedy = " or ".join(part for part in remedies if part) or "state no tolerance"
-    return ToleranceNotMet(f"{tolerance.quantity} with an {asked}", got, f"You may {remedy}.", details)
+    return ToleranceNotMet(asked, got, f"You may {remedy}.", details)
 
 
 def _would_do(statement: Statement | None, tolerance: Tolerance) -> bool:

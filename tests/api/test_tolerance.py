@@ -211,5 +211,6 @@ def test_the_page_shows_what_the_service_says(client):
     asked["tolerance"]["value"] = 0.0025
     problem = client.post(f"{DARCY}/predict", json=example(client, DARCY) | asked).json()
     assert (
-        problem["code"] == refused["code"] and problem["contract"]["sufficient"].keys() == refused["sufficient"].keys()
+        problem["code"] == refused["code"]
+        and problem["contract"]["sufficient"].keys() == refused["contract"]["sufficient"].keys()
     )
