@@ -20,6 +20,7 @@ class Costs:
     """Measured milliseconds of solving and refining, by bundle: at first on its golden inputs, then on requests too."""
 
     WEIGHT = 0.25  # of a new measurement in the running mean
+    MOST = 2.0  # times the mean that a measurement counts: one request of fast waves is not what the next ones take
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -68,5 +69,5 @@ class Costs:
         spent = (time.perf_counter() - started) * 1e3
         with self._lock:
             before = self._found.get((key, work), spent)
-            self._found[key, work] = before + self.WEIGHT * (spent - before)
+            self._found[key, work] = before + self.WEIGHT * (min(spent, self.MOST * before) - before)
         return result

@@ -271,6 +271,14 @@ def test_work_that_takes_longer_than_it_should_is_left_in_time(darcy_small, monk
         holding(gone, lambda: asked(hurried, inputs, energy(0.8 * best), Fixed(solve=1e6, refine=1.0)))
 
 
+def test_one_solve_that_takes_long_does_not_refuse_those_that_come_after(darcy_small, monkeypatch):
+    costs, times = Costs(), iter([0.0, 0.02, 0.0, 50.0, 0.0, 0.05])
+    monkeypatch.setattr("models.contract.costs.time.perf_counter", lambda: next(times))
+    for expected in (20.0, 25.0, 31.25):  # the last two count as twice the mean
+        costs.timed(darcy_small, "solve", lambda: None)
+        assert costs._found[darcy_small.manifest.digest, "solve"] == pytest.approx(expected)
+
+
 def test_what_the_solver_cannot_do_is_refused_with_what_was_reached(darcy_small):
     def unable(_inputs):
         raise OutOfRange("permeability", "wider than this", "thin")
