@@ -26,10 +26,10 @@ def dump(document: Any) -> bytes:
 
 
 def encode_array(values: np.ndarray, encoding: Encoding) -> Any:
-    """One array as nested lists or as a little-endian, row-major base64 buffer."""
+    """One array as nested lists, a number without axes as itself, or as a little-endian, row-major base64 buffer."""
     contiguous = np.ascontiguousarray(values)
     if encoding == "json":
-        return contiguous
+        return contiguous if values.ndim else values[()]
     little = np.ascontiguousarray(contiguous, dtype=contiguous.dtype.newbyteorder("<"))
     buffer = base64.b64encode(little.data).decode("ascii")
     return {

@@ -53,8 +53,7 @@ def _on_the_wire(found: dict[str, Any], encoding: json.Encoding) -> dict[str, An
     def encode(values: np.ndarray | None) -> Any:
         if values is None:
             return None
-        array = np.asarray(values, dtype=np.float32)
-        return float(array) if encoding == "json" and not array.ndim else json.encode_array(array, encoding)
+        return json.encode_array(np.asarray(values, dtype=np.float32), encoding)
 
     attribution = {
         name: {

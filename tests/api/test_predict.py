@@ -146,6 +146,18 @@ def test_explain_jvp_and_vjp_agree_with_each_other(client, medium, generator):
     assert abs(left - right) <= 1e-5 * scale
 
 
+def test_a_field_without_axes_is_a_number_in_json(client):
+    """As its dimensions say; in a batch, a list of them."""
+    example = client.get("/v1/models/burgers/example").json()
+    inputs = {name: [value] for name, value in example["inputs"].items()}
+    weights = {"cotangent": {"velocity": [1.0] * 512}}
+    one = client.post("/v1/models/burgers/vjp", json=example | weights).json()["gradient"]["viscosity"]
+    batch = {"inputs": inputs, "cotangent": {"velocity": [weights["cotangent"]["velocity"]]}}
+    many = client.post("/v1/models/burgers/vjp", json=batch).json()["gradient"]["viscosity"]
+    assert (one["dims"], many["dims"]) == ([], ["batch"])
+    assert isinstance(one["data"], float) and many["data"] == [one["data"]]
+
+
 def test_catalogue_describes_what_is_served(client):
     listed = client.get("/v1/models").json()["models"]
     assert [entry["name"] for entry in listed] == sorted({folder.parent.name for folder in bundle_folders(SHIPPED)})
