@@ -50,20 +50,38 @@ class RuntimeOptions:
 
 
 def available_cores() -> int:
-    """Cores from the affinity mask and the control group's quota (version 2 or 1), whichever is smaller."""
+    """Cores from the affinity mask and the quotas of control groups (version 2 or 1), whichever is smallest."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
-    return max(1, min(cores, _quota(Path("/sys/fs/cgroup")) or cores))
+    groups = ""
+    with contextlib.suppress(OSError):
+        groups = Path("/proc/self/cgroup").read_text(encoding="utf-8")
+    return max(1, min([cores, *_quotas(Path("/sys/fs/cgroup"), groups)]))
 
 
-def _quota(root: Path) -> int | None:
-    """Whole cores of the control group's quota; None without one."""
+def _quotas(root: Path, groups: str) -> Iterator[int]:
+    """Whole cores that this process's control groups, as the kernel lists them, and all above these allow."""
+    for _, controllers, path in (line.split(":", 2) for line in groups.splitlines()):
+        top = root / "cpu" if controllers else root
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        own = top / path.lstrip("/")
+        for folder in (own, *own.parents):
+            cores = _quota(folder)
+            if cores is not None:
+                yield max(1, cores)
+            if folder == top:
+                break
+
+
+def _quota(folder: Path) -> int | None:
+    """Whole cores of one control group's quota; None without one."""
     with contextlib.suppress(OSError, ValueError):
-        quota, period = (root / "cpu.max").read_text(encoding="ascii").split()
-        return None if quota == "max" else max(1, int(quota) // int(period))
+        quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()
+        return None if quota == "max" else int(quota) // int(period)
     with contextlib.suppress(OSError, ValueError):
-        quota = (root / "cpu/cpu.cfs_quota_us").read_text(encoding="ascii")
-        period = (root / "cpu/cpu.cfs_period_us").read_text(encoding="ascii")
-        return None if int(quota) < 0 else max(1, int(quota) // int(period))
+        quota = (folder / "cpu.cfs_quota_us").read_text(encoding="ascii")
+        period = (folder / "cpu.cfs_period_us").read_text(encoding="ascii")
+        return None if int(quota) < 0 else int(quota) // int(period)
     return None
 
 
