@@ -41,12 +41,13 @@ _log = logging.getLogger(__name__)
 def _measure_costs(service: Service) -> None:
     """What solving costs, of every model that can."""
     for surrogate in service.repository.surrogates:
-        service.costs.measure(surrogate)
+        if not service.ending.is_set():
+            service.costs.measure(surrogate)
 
 
 def _prepare(service: Service) -> None:
     """What need not be there at the start."""
-    service.repository.measure()
+    service.repository.measure(lambda: not service.ending.is_set())
     _measure_costs(service)
     importlib.import_module("api.encodings.png")
 
@@ -177,6 +178,7 @@ def create_app(settings: Settings) -> FastAPI:
             async with asyncio.TaskGroup() as tasks:
                 watch = tasks.create_task(_watch(service, settings.reload_seconds))
                 yield
+                service.ending.set()
                 watch.cancel()
 
     app = Application(

@@ -6,6 +6,7 @@ the engine's threads, NumPy in the workers'.
 
 import asyncio
 import math
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Hashable, Mapping
@@ -54,6 +55,7 @@ class Service:
     mailbox: "Mailbox" = field(default_factory=lambda: Mailbox())
     costs: Costs = field(default_factory=Costs)
     pace: "Pace" = field(default_factory=lambda: Pace())
+    ending: threading.Event = field(default_factory=threading.Event)
 
     def gate(self, model: str) -> Gate:
         """The gate of one model."""

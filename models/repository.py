@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,13 +214,13 @@ class Repository:
         self._unloaded.add(name)
         self.refresh()
 
-    def measure(self) -> None:
+    def measure(self, goes_on: Callable[[], bool] = lambda: True) -> None:
         """Try the derivatives of every bundle that has not been measured yet, and find its best batch sizes.
 
-        One that fails is served no longer, and counts as one that was refused at the start.
+        One that fails is served no longer, and counts as one that was refused at the start. `goes_on` is asked before each.
         """
         for key, entry in self._table.items():
-            if entry.surrogate.graphs["model"].batch is None:
+            if entry.surrogate.graphs["model"].batch is None and goes_on():
                 try:
                     self._exchange(key, entry, _tuned(entry))
                 except BrokenBundle as error:

@@ -158,6 +158,12 @@ def test_a_derivative_that_does_not_fit_is_found_after_the_start(zoo, engine):
     assert [found.manifest.name for found in repository.surrogates] == ["burgers"]
 
 
+def test_measuring_ends_between_two_bundles_when_the_service_does(repository):
+    asked = iter([True, False])
+    repository.measure(lambda: next(asked))
+    assert [found.graphs["model"].batch is None for found in repository.surrogates] == [False, True]
+
+
 def test_measuring_brings_nothing_back_that_was_unloaded_meanwhile(repository, monkeypatch):
     monkeypatch.setattr(repository_module.acceptance, "tune", lambda s: repository.unload(s.manifest.name))
     repository.measure()
