@@ -311,7 +311,7 @@ class Visit:
         prepared = await self.shortly((owner,), size, partial(surrogate.prepare, inputs, question, clock))
         results = await self.run(surrogate.graphs["model"], prepared.feeds)
         self.spent = (self.ticket.queued_ns, self.ticket.computed_ns)
-        telemetry.MODELS.computed(surrogate.manifest.name, results)
+        telemetry.MODELS.computed(surrogate.manifest.name, surrogate.to_be_finite(results))
 
         def conclude() -> Answer:
             answer = surrogate.conclude(prepared, results)

@@ -5,7 +5,7 @@ values; every array has a leading batch axis. Forecasts give one Answer per lead
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, Literal
@@ -25,6 +25,7 @@ from models.validity import Domain, Validity
 
 Band = Literal["simultaneous", "pointwise"]
 ENERGY_NORMS = ("energy", "space_time_energy")
+LARGEST = np.finfo(np.float32).max
 LARGE_DIRECTION = 1e18  # about the root of float32's largest: beyond it the direction is to blame for an overflow
 
 
@@ -291,6 +292,16 @@ class Surrogate:
         """Predictions from what the forward graph returned."""
         named = dict(zip(self.manifest.document["graph"]["outputs"], results, strict=False))
         return {item.name: self._prediction(item, named) for item in self.manifest.outputs}
+
+    def to_be_finite(self, results: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+        """What the forward graph returned, but that a scale may overflow where a ceiling cuts it."""
+        for name, values in zip(self.manifest.document["graph"]["outputs"], results, strict=False):
+            yield np.minimum(values, LARGEST) if name in self._cut_scales else values
+
+    @cached_property
+    def _cut_scales(self) -> frozenset[str | None]:
+        cut = (name for name, scale in self.scales.items() if np.isfinite(scale.ceiling).all())
+        return frozenset(self.manifest.output_names(name).scale for name in cut)
 
     def run(self, inputs: Arrays) -> dict[str, Prediction]:
         """Run the forward graph on validated inputs."""

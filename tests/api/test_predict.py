@@ -201,3 +201,16 @@ def test_pages_load_without_any_other_host(client):
 def test_files_and_pictures_are_whole_whatever_parts_of_json_are_asked_for(client, accept):
     body = client.get(f"{MODEL}/example").json() | {"include": ["outputs"]}
     assert client.post(f"{MODEL}/predict", json=body, headers={"Accept": accept}).status_code == 200
+
+
+def test_the_wildest_terrain_that_is_accepted_is_answered_alike_by_predict_and_forecast(client, generator):
+    """The network's own scales overflow there; the ceiling of the band cuts them."""
+    body = client.get("/v1/models/flood/example").json()
+    body["inputs"]["elevation"] = generator.uniform(-500.0, 9000.0, (64, 64)).tolist()
+    found = [client.post(f"/v1/models/flood/{call}", json=body) for call in ("predict", "forecast")]
+    assert [answer.status_code for answer in found] == [200, 200], found[0].text[:300]
+    one, other = (answer.json() for answer in found)
+    assert one["validity"]["in_domain"] is False
+    for name, field in one["uncertainty"].items():
+        assert np.isfinite(np.array(field["standard_deviation"], dtype=float)).all()
+        np.testing.assert_allclose(one["outputs"][name]["data"], other["outputs"][name]["data"], rtol=1e-5)
