@@ -26,6 +26,7 @@ class LimitedProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **options)
         self._in_headers, self._is_refused, self._comes_again = True, False, False
         self._received = self._parsed = 0
+        self._arriving = self._others = 0  # bytes at hand, and those among which another request has ended
         self._deadline: asyncio.TimerHandle | None = None
         self._taking: asyncio.TimerHandle | None = None
 
@@ -60,6 +61,7 @@ class LimitedProtocol(HttpToolsProtocol):
         if self._is_refused:
             return
         self._unset_keepalive_if_required()
+        self._arriving, self._others = len(data), 0
         try:
             self._parse(data)
         except httptools.HttpParserError:
@@ -97,7 +99,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_message_begin(self) -> None:
         """The first bytes of a request."""
         super().on_message_begin()
-        self._in_headers, self._received, self._parsed = True, 0, 0
+        self._in_headers, self._received, self._parsed = True, -self._others, 0
 
     def on_url(self, url: bytes) -> None:
         """The request line counts as well."""
@@ -129,6 +131,7 @@ class LimitedProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The end of a request."""
+        self._others = self._arriving
         if not (self._is_refused or self._comes_again):
             super().on_message_complete()
 

@@ -200,6 +200,15 @@ def test_who_would_rather_speak_another_protocol_is_answered_in_this_one(address
     assert shown == shown[:1] * 3
 
 
+@pytest.mark.parametrize("wanted", ["X-Wanted: nothing", UPGRADE])
+def test_requests_behind_one_another_are_answered_however_many_arrive_at_once(address, wanted):
+    """Limits hold for the headers of each, not for what has arrived together."""
+    asked = f"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Padding: {'a' * 1500}\r\n{{}}\r\n\r\n"
+    with connect(address) as link:
+        link.sendall((asked.format(wanted) * 150 + asked.format(PLAIN)).encode())
+        assert replies(link).count(b"HTTP/1.1 200 OK") == 151
+
+
 def test_requests_for_another_protocol_have_the_same_limits(address):
     begin = f"POST {PREDICT} HTTP/1.1\r\n{UPGRADE}\r\n"
     for rest, status in (
