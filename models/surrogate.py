@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from models import ticket
 from models.bundle import CALIBRATION_FILE, GRAPH_FILES, RESIDUALS_FILE, Bundle
 from models.errors import BrokenBundle, InvalidInput, NotOffered, UnsupportedLevel
 from models.fields import LEAD_TIME, Field, LeadTimes, check_names, check_values
@@ -429,7 +430,11 @@ class Surrogate:
         return Distribution(quantiles, exceedance)
 
     def certain(self, inputs: Arrays, outputs: Arrays, question: Question) -> tuple[Statement, ...]:
-        """Statements of the physical model about one sample, or the statement that there are none."""
+        """Statements of the physical model about one sample, or the statement that there are none.
+
+        Raises what ends the request.
+        """
+        ticket.current().check()
         if self.physics is None:
             reason = "no physical model in the catalogue: no error bound and no fallback solver"
             truth = str(self.manifest.document["truth"])

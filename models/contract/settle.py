@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from models import ticket
 from models.contract.audit import audited
 from models.contract.case import Case, State
 from models.contract.correcting import corrected
@@ -34,6 +35,7 @@ def settle(
     means = {name: prediction.mean for name, prediction in answer.predictions.items()}
     statements, verdicts = list(answer.statements), []
     for i in range(count):
+        ticket.current().check()
         sample = {name: np.asarray(values[i], dtype=np.float32) for name, values in inputs.items()}
         index = i if count > 1 else None
         case = Case(surrogate, wish, sample, costs, clock, leads, times, index)

@@ -271,6 +271,20 @@ def test_work_that_takes_longer_than_it_should_is_left_in_time(darcy_small, monk
         holding(gone, lambda: asked(hurried, inputs, energy(0.8 * best), Fixed(solve=1e6, refine=1.0)))
 
 
+def test_a_batch_ends_with_its_request_between_two_samples(darcy_small):
+    request, told = Ticket(60.0), []
+
+    def statements(inputs, outputs):
+        told.append(1)
+        request.end(DeadlinePassed(60.0))
+        return bound.statements(inputs, outputs)
+
+    object.__setattr__(ended := replace(darcy_small), "physics", replace(darcy_small.physics, statements=statements))
+    with pytest.raises(DeadlinePassed):
+        holding(request, lambda: ended.predict(medium("two_phase", count=3)))
+    assert len(told) == 1
+
+
 def test_one_solve_that_takes_long_does_not_refuse_those_that_come_after(darcy_small, monkeypatch):
     costs, times = Costs(), iter([0.0, 0.02, 0.0, 50.0, 0.0, 0.05])
     monkeypatch.setattr("models.contract.costs.time.perf_counter", lambda: next(times))
