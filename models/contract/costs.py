@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from models.bundle import GOLDEN_FILE
-from models.errors import SurrogateError
+from models.errors import Ended, SurrogateError
 from models.physical_model import Arrays, Corrector
 from models.surrogate import Surrogate
 
@@ -29,7 +29,7 @@ class Costs:
     def measure(self, surrogate: Surrogate) -> None:
         """Solve, and refine, one golden input, unless that has been done: the first run also compiles.
 
-        A solver that fails on it is never in time.
+        A solver that fails on it is never in time. Raises what ends the request in which it happens.
         """
         physics, key = surrogate.physics, surrogate.manifest.digest
         if physics is None or physics.solve is None or (key, "solve") in self._found:
@@ -40,6 +40,8 @@ class Costs:
             inputs[surrogate.lead_times.input] = np.asarray(surrogate.lead_times.stop)
         try:
             self._measure(key, physics.corrector, physics.solve, inputs)
+        except Ended:
+            raise
         except (SurrogateError, ArithmeticError):
             self._found |= {(key, work): math.inf for work in ("solve", "refine")}
 
@@ -51,8 +53,8 @@ class Costs:
             self._timed(key, "solve", lambda: solve(inputs))
             return
         outputs = corrector.solve(inputs).outputs
-        self._timed(key, "solve", lambda: corrector.solve(inputs))
         self._timed(key, "refine", lambda: corrector.refine(inputs, outputs))
+        self._timed(key, "solve", lambda: corrector.solve(inputs))  # last: with it, all is known
 
     def of(self, surrogate: Surrogate, work: str) -> float:
         """Milliseconds of `work`, solve or refine."""

@@ -285,6 +285,28 @@ def test_a_batch_ends_with_its_request_between_two_samples(darcy_small):
     assert len(told) == 1
 
 
+def test_a_request_that_ends_while_costs_are_measured_leaves_them_to_the_next(surrogate):
+    physics = surrogate.physics
+    if physics is None or physics.solve is None:
+        pytest.skip("no solver")
+    ends = replace(physics, solve=_ended, corrector=_ended_corrector(physics))
+    object.__setattr__(hurried := replace(surrogate), "physics", ends)
+    costs = Costs()
+    with pytest.raises(DeadlinePassed):
+        costs.measure(hurried)
+    costs.measure(surrogate)
+    assert np.isfinite(costs.of(surrogate, "solve"))
+    assert physics.corrector is None or np.isfinite(costs.of(surrogate, "refine"))
+
+
+def _ended(*_inputs):
+    raise DeadlinePassed(1.0)
+
+
+def _ended_corrector(physics):
+    return None if physics.corrector is None else replace(physics.corrector, refine=_ended)
+
+
 def test_one_solve_that_takes_long_does_not_refuse_those_that_come_after(darcy_small, monkeypatch):
     costs, times = Costs(), iter([0.0, 0.02, 0.0, 50.0, 0.0, 0.05])
     monkeypatch.setattr("models.contract.costs.time.perf_counter", lambda: next(times))
