@@ -79,7 +79,7 @@ class Writer:
         if band is not None:
             result |= {"lower": self.claimed(band.lower), "upper": self.claimed(band.upper)}
         if law.quantiles:
-            result["quantiles"] = {f"{p:g}": self.claimed(values) for p, values in law.quantiles.items()}
+            result["quantiles"] = {str(p): self.claimed(values) for p, values in law.quantiles.items()}
         if law.exceedance:
             result["exceedance"] = [
                 {"threshold": threshold, "units": item.units, "probability": self.claimed(values)}

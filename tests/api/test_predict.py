@@ -146,6 +146,13 @@ def test_explain_jvp_and_vjp_agree_with_each_other(client, medium, generator):
     assert abs(left - right) <= 1e-5 * scale
 
 
+def test_quantiles_have_the_probability_that_was_asked_for_as_their_name(client, medium):
+    wanted = [0.1, 0.123456789, 0.9, 0.9000001]
+    asked = {"inputs": {"permeability": medium.tolist()}, "quantiles": wanted}
+    answer = client.post(f"{MODEL}/predict", json=asked).json()
+    assert [float(name) for name in answer["uncertainty"]["pressure"]["quantiles"]] == wanted
+
+
 def test_a_field_without_axes_is_a_number_in_json(client):
     """As its dimensions say; in a batch, a list of them."""
     example = client.get("/v1/models/burgers/example").json()
