@@ -6,9 +6,9 @@ from models.physical_model import KeptResiduals, Recipe, Split, usual_splits
 
 FULL = Recipe(
     points=512,
-    splits=usual_splits(2000, 60, 200, 1000, 400, 500),
+    splits=usual_splits(2000, 60, 200, 1000, 1000, 1000),
     unlabelled=Split(20, 5000),
-    principal_components=20,
+    principal_components=40,
     architecture="fno_1d",
     settings={
         "channels": 40,

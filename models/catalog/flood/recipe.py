@@ -28,7 +28,7 @@ FULL = Recipe(
 FULL_128 = replace(
     FULL,
     points=128,
-    splits=usual_splits(1200, 50, 150, 1000, 600, 600),
+    splits=usual_splits(1200, 50, 150, 1000, 2000, 1000),
     epochs=2,
     warm_up=0.2,
     muon_rate=0.004,
