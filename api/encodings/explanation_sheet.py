@@ -266,7 +266,7 @@ def _caption(found: Explanation, width: int) -> str:
     quantity, units = said["quantity"], _unit_of_quantity(found)
     unit = "" if units == "1" else f" {units}"
     when = "" if quantity["lead_time"] is None else f" at lead time {quantity['lead_time']}"
-    smooth = f" (smooth form {found.value:.4g})" if found.quantity.has_smooth_form else ""
+    smooth = f" (smooth form {found.value:.4g})" if found.value != found.exact_value else ""
     parts = [
         f"{quantity['type'].replace('_', ' ')} of {quantity['field'].replace('_', ' ')}{when}: "
         f"{found.exact_value:.4g}{unit}{smooth}"
