@@ -326,4 +326,5 @@ def lead_labels(surrogate: Surrogate, name: str) -> tuple[str, ...]:
     item = surrogate.manifest.output(name)
     if not has_lead_times(item):
         return ("",)
-    return tuple(f", {value:g} {item.axes[0].units}" for value in item.axes[0].coordinates)
+    units = "" if item.axes[0].units == "1" else f" {item.axes[0].units}"
+    return tuple(f", {value:g}{units}" for value in item.axes[0].coordinates)
