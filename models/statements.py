@@ -133,7 +133,7 @@ def _none(s: Statement) -> str:
     if s.norm in _UNSAID:
         return f"{_UNSAID[s.norm].format(_name(s))}: {reason}"
     error = "relative error" if s.relative else "error"
-    return f"Nothing can be said here about the {error} of {_name(s)} in the {NORMS[s.norm]}: {reason}"
+    return f"No bound of the {error} of {_name(s)} in the {NORMS[s.norm]} can be given here: {reason}"
 
 
 _READINGS = {

@@ -4,6 +4,7 @@ from typing import Any
 
 from models.assessment import AUROC, SPREAD, WIDTH, WORST_FIFTH
 from models.explanation.registration import FEW_LEARNED, LEAST_Z
+from models.fields import LEAD_TIME
 from models.statements import EVERYWHERE, Statement
 
 Report = dict[str, Any]
@@ -104,10 +105,20 @@ def _readings(document: dict[str, Any]) -> str:
         norm, kind = offered["norm"], offered["kind"]
         level = 0.9 if kind == "statistical" else None
         reason = ("the cause is given with the answer",) if kind == "none" else ()
-        scope = EVERYWHERE if norm == "band" else None
-        said = Statement("the answer", norm, None, kind, level, document["truth"], reason, scope=scope)
+        scope = _scope(document) if norm == "band" else None
+        name = "the answer" if scope in (None, EVERYWHERE) else "answer"
+        said = Statement(name, norm, None, kind, level, document["truth"], reason, scope=scope)
         lines.append(f"- **{kind}**, {norm.replace('_', ' ')}: {said.reading}")
     return "\n".join(lines) + "\n\nEvery statement of an answer carries such a sentence with its own numbers."
+
+
+def _scope(document: dict[str, Any]) -> str:
+    """Where a band holds at once."""
+    lead = document.get("lead_times")
+    if lead is not None and lead["input"] is not None:
+        return "all grid points of the whole trajectory at once"
+    leads = any(axis["name"] == LEAD_TIME for item in document["outputs"] for axis in item["axes"])
+    return "all grid points of each lead time by itself" if leads else EVERYWHERE
 
 
 def _bands(report: Report) -> str:
