@@ -122,6 +122,12 @@ def _recalibrate(options: argparse.Namespace) -> None:
     )
 
 
+def _costs(options: argparse.Namespace) -> None:
+    from training import recalibrate
+
+    recalibrate.measure_costs(options.bundle, options.runs)
+
+
 def _weatherbench(options: argparse.Namespace) -> None:
     from training import sources
 
@@ -194,6 +200,12 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("--scheduler", default=None, help="address of a Dask scheduler (default: local)")
     again.add_argument("--keep-bands", action="store_true", help="only the standard deviation and the hard checks")
     again.set_defaults(run=_recalibrate)
+    cost = commands.add_parser(
+        "costs", help="what answers and classical methods cost, into a shipped bundle's manifest"
+    )
+    cost.add_argument("bundle", type=Path, help="its folder: models/zoo/heat/1")
+    cost.add_argument("--runs", type=Path, default=Path("runs"), help="where samples are kept")
+    cost.set_defaults(run=_costs)
     readme = commands.add_parser(
         "readme", help="regenerate cards and the README's tables from the reports in the shipped bundles"
     )

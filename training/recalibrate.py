@@ -1,4 +1,4 @@
-"""Bands, validity and their figures of a shipped bundle anew, without its training run: only what follows from them changes.
+"""Bands, validity, costs and their figures of a shipped bundle anew, without its training run: nothing else changes.
 
 The graphs and golden outputs are the bundle's own. Sampled are the splits that are needed: no training samples.
 """
@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from models import catalog
-from models.bundle import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, Bundle, read
+from models.bundle import CALIBRATION_FILE, GOLDEN_FILE, GRAPH_FILES, WEIGHTS_FILE, Bundle, read, write
 from models.physical_model import PhysicalModel, Recipe
-from training import calibrate, dataset, publish, report
+from models.repository import load_surrogate
+from models.runtime import RuntimeOptions
+from training import calibrate, costs, dataset, plots, publish, report
 
 CHECKED = 2000  # unlabelled inputs from which hard checks are taken where the detectors stay
 SECTIONS = ("examples", "coverage", "intervals", "held_out", "validity")
@@ -55,6 +57,27 @@ def recalibrate(folder: Path, runs: Path, zoo: Path, scheduler: str | None, keep
     kept = {key: provenance[key] for key in ("trained", "code", "command")}
     again = {"date": datetime.now(UTC).date().isoformat(), "code": publish.code_revision()}
     return publish.publish(model, recipe, work, zoo, version, True, kept | {"recalibrated": again})
+
+
+def measure_costs(folder: Path, runs: Path) -> None:
+    """Write the bundle in `folder` anew with what answers and classical methods cost on this machine, today.
+
+    Raises ValueError, BrokenBundle, UnknownModel.
+    """
+    bundle = read(folder)
+    model = catalog.load(str(bundle.manifest.physical_model))
+    recipe, data = recipe_of(bundle, model), runs / "costs" / bundle.manifest.name
+    if model.baselines is not None:
+        test = recipe.splits["test"]
+        few = replace(test, count=min(test.count, costs.CLASSICAL))
+        none = replace(recipe.unlabelled, count=0)
+        dataset.sample(model, replace(recipe, splits={"test": few}, unlabelled=none), data, None)
+    surrogate = load_surrogate(folder, RuntimeOptions())
+    measured = {"machine": costs.machine(), "milliseconds": costs.costs(model, surrogate, recipe, folder, data)}
+    document = {k: v for k, v in bundle.manifest.document.items() if k not in ("format", "files")}
+    document["report"] = {**document["report"], **measured}
+    plot = {} if model.baselines is None else {"cost.png": plots.cost_plot(document["report"])}
+    write(folder, document, {**bundle.files, **plot})
 
 
 def _needed(recipe: Recipe, keep_bands: bool) -> Recipe:

@@ -4,9 +4,6 @@ Every figure on the model card and in the README comes from here.
 """
 
 import json
-import os
-import platform
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import cache, partial
 from pathlib import Path
@@ -18,13 +15,13 @@ from tqdm import tqdm
 
 from models import assessment, coverage, efficiency
 from models.coverage import TOGETHER, predictions
-from models.forecast import Forecast, choose_lead_times
 from models.numerics.metrics import relative_l2
 from models.physical_model import Arrays, PhysicalModel, Recipe
 from models.repository import load_surrogate
 from models.runtime import RuntimeOptions
 from models.surrogate import Prediction, Question, Surrogate
 from training import cluster, dataset, explanations, verification
+from training.costs import costs, machine
 from training.explanations import fresh
 from training.export import load_network
 from training.fit import CHECKPOINT
@@ -32,20 +29,6 @@ from training.verification import FRESH_SEED
 
 SHIFTED = 100  # cases of each shift on which the validity test is measured
 STEP = 1e-7  # of central differences, relative; small, because depths have kinks
-REPEATS = 30
-CLASSICAL = 100  # test samples on which classical methods are scored
-TIMED = 7  # and on which they are timed
-
-
-def machine() -> dict[str, Any]:
-    """Where the figures were measured."""
-    name = platform.processor() or platform.machine()
-    try:
-        text = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="ignore")
-        name = next(line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name"))
-    except (OSError, StopIteration):
-        pass
-    return {"processor": name, "cores": os.cpu_count(), "python": platform.python_version()}
 
 
 def ablations(model: PhysicalModel, folder: Path) -> dict[str, dict[str, float]]:
@@ -143,87 +126,6 @@ def _distance(found: Any, expected: Any) -> float:
     """Largest relative distance over several arrays."""
     pairs = [(np.asarray(a), np.asarray(b)) for a, b in zip(found, expected, strict=True)]
     return max(float(np.linalg.norm(a - b) / max(np.linalg.norm(b), 1e-30)) for a, b in pairs)
-
-
-def timed(call: Callable[[], Any], repeats: int = REPEATS) -> dict[str, float]:
-    """Median and quartiles in milliseconds after two warm-up calls."""
-    for _ in range(2):
-        call()
-    spans = []
-    for _ in range(repeats):
-        started = time.perf_counter()
-        call()
-        spans.append((time.perf_counter() - started) * 1e3)
-    return _spread(spans)
-
-
-def costs(model: PhysicalModel, surrogate: Surrogate, recipe: Recipe, folder: Path, data: Path) -> dict[str, Any]:
-    """Times and errors of the surrogate and of every classical method, one thread each, in one run."""
-    single = load_surrogate(folder, RuntimeOptions(threads=1))
-    first = fresh(surrogate, FRESH_SEED + 3, 0)
-    several = [fresh(surrogate, FRESH_SEED + 3, index) for index in range(8)]
-    many = {name: np.concatenate([one[name] for one in several]) for name in first}
-    inner = {name: values[0] for name, values in first.items()}
-    mean = {name: p.mean[0] for name, p in single.run(first).items()}
-    found: dict[str, Any] = {
-        "forward_1": timed(lambda: single.run(first)),
-        "forward_8_per_sample": {k: v / 8 for k, v in timed(lambda: single.run(many), 8).items()},
-        "full_answer": timed(lambda: single.predict(first)),
-    }
-    if model.relative_bound is not None:
-        bound = model.relative_bound
-        found["bound"] = timed(lambda: bound(inner, mean))
-        found["two_sided_bound"] = timed(lambda: model.statements(inner, mean))
-    if model.solve is not None:
-        solve = model.solve
-        found["fallback_solver"] = timed(lambda: solve(inner), 5)
-    if model.lead_times is not None:
-        fixed = {name: values for name, values in first.items() if name != model.lead_times.input}
-        found["forecast"] = timed(lambda: _forecast(single, fixed), 5)
-    if model.baselines is not None:
-        found["classical"] = _classical(model, recipe, data)
-    return found
-
-
-def _forecast(surrogate: Surrogate, inputs: Arrays) -> None:
-    assert surrogate.lead_times is not None
-    forecast = Forecast(surrogate, inputs, choose_lead_times(surrogate.lead_times, None, None, 1001), Question())
-    for _ in forecast.frames():
-        pass
-    forecast.summary()
-
-
-def _classical(model: PhysicalModel, recipe: Recipe, data: Path) -> dict[str, Any]:
-    """Errors on the very samples of the accuracy table, times over the first few of them."""
-    assert model.baselines is not None
-    results: dict[str, list[np.ndarray]] = {}
-    spans: dict[str, list[float]] = {}
-    split = recipe.splits["test"]
-    _, truths = dataset.load(data, "test")
-    target = truths[model.outputs(recipe.points)[0].name]
-    last = model.lead_times is not None and model.lead_times.input is not None
-    target = target[:CLASSICAL, -1] if last else target[:CLASSICAL]
-    for index in tqdm(range(len(target)), desc="classical methods", leave=False):
-        draw = model.fine_inputs or model.draw
-        fine = draw(split.seed, index, recipe.points, split.family or model.training_family)
-        for label, solve in model.baselines(fine).items():
-            results.setdefault(label, []).append(solve())
-            if index < TIMED:
-                spans.setdefault(label, []).append(timed(solve, 3)["median"])
-    return {label: _skill(model, np.stack(r), target) | _spread(spans[label]) for label, r in results.items()}
-
-
-def _spread(spans: list[float]) -> dict[str, float]:
-    """Median and quartiles over samples: some take a solver longer than others."""
-    low, median, high = np.percentile(spans, [25, 50, 75])
-    return {"median": float(median), "quartile_1": float(low), "quartile_3": float(high)}
-
-
-def _skill(model: PhysicalModel, found: np.ndarray, truth: np.ndarray) -> dict[str, Any]:
-    skill: dict[str, Any] = {"relative_l2": float(relative_l2(found, truth).mean())}
-    if model.skill is not None:
-        skill["skill"] = dict(model.skill(found, truth))
-    return skill
 
 
 def examples(

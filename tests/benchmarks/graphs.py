@@ -206,7 +206,7 @@ def measure(subjects: Sequence[Subject]) -> tuple[dict[str, Measured], float]:
 
 def render(found: dict[str, Measured], rate: float) -> str:
     """The table and where it was measured."""
-    from training.report import machine
+    from training.costs import machine
 
     where = machine()
     told = (

@@ -120,7 +120,7 @@ def measure_all(servers: list[Server], options: argparse.Namespace) -> tables.Re
 
 def facts(servers: list[Server], options: argparse.Namespace, results: tables.Results) -> dict[str, object]:
     """Where, when and with what."""
-    from training.report import machine
+    from training.costs import machine
 
     where = machine()
     measured = {key for key, _, _ in results.loads}

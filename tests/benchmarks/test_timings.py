@@ -40,7 +40,7 @@ def calls_of(surrogate: Surrogate) -> dict[str, Callable[[], object]]:
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_print_times(bundle_folder: Path, threads: int):
-    from training.report import machine, timed
+    from training.costs import machine, timed
 
     surrogate = load_surrogate(bundle_folder, RuntimeOptions(threads=threads))
     if surrogate.physics is None:
