@@ -122,7 +122,7 @@ class Quantity:
 
     @property
     def lead_times_seen(self) -> int:
-        """At how many lead times of an axis of the field the quantity looks."""
+        """At how many lead times of an axis of the field the quantity looks, at least one."""
         if not (self.field.axes and self.field.axes[0].name == LEAD_TIME):
             return 1
         seen = (
@@ -130,7 +130,7 @@ class Quantity:
             if self._keeps_lead_times
             else self.moments.weights
         )
-        return int(np.count_nonzero(seen))
+        return max(1, int(np.count_nonzero(seen)))
 
     def averaged(self, values: np.ndarray) -> grid.Grid:
         """One row's field averaged over the lead times of the quantity."""

@@ -162,6 +162,11 @@ def test_residuals_kept_at_one_lead_time_give_narrower_intervals_there(quantity)
     assert any("250 calibration inputs" in text for text in kept.statement.assumptions)
 
 
+def test_weights_of_nothing_have_an_interval_of_no_width():
+    found, value = answered("heat", {"type": "linear", "weights": np.zeros((25, 33, 33)).tolist()})
+    assert found.ends == (0.0, 0.0) and value == 0.0
+
+
 def test_lead_times_that_need_more_calibration_cases_have_no_interval_together():
     found, _ = answered("heat", {"type": "region_mean"}, 0.99)  # of 25 lead times: 0.9996 each
     assert found.ends is None and found.statement.kind == "none"
