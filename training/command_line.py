@@ -5,6 +5,7 @@ import json
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from models import catalog
 from models.physical_model import PhysicalModel, Recipe
@@ -178,6 +179,12 @@ def parser() -> argparse.ArgumentParser:
     weather.add_argument("--version", default="1", help="version of the bundle")
     weather.add_argument("--scheduler", default=None, help="address of a Dask scheduler (default: local)")
     weather.set_defaults(run=_weatherbench, preset="full", only=())
+    _add_later_commands(commands)
+    return result
+
+
+def _add_later_commands(commands: Any) -> None:
+    """What is done to bundles that are there already."""
     explained = commands.add_parser("explanations", help="measure the explanations of a shipped bundle")
     explained.add_argument("bundle", type=Path, help="its folder: models/zoo/darcy/1")
     explained.add_argument("--seed", type=int, default=32, help="of the fresh inputs")
@@ -212,7 +219,6 @@ def parser() -> argparse.ArgumentParser:
     readme.add_argument("--root", type=Path, default=Path(), help="the repository")
     readme.add_argument("--zoo", type=Path, default=SHIPPED)
     readme.set_defaults(run=_readme)
-    return result
 
 
 def main(arguments: list[str] | None = None) -> None:
